@@ -1,0 +1,167 @@
+"""Reads a job with its sites and checks that they fit together, before anything is started."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+import protocols
+from protocols import Protocol
+from vfl.config.job import Job
+from vfl.config.load import load_job, override, read_toml, suggestion, validate
+from vfl.config.site import Site
+from vfl.errors import ConfigError
+
+_LOOPBACK = re.compile(r"tcp://(127\.[0-9.]+|localhost|\[::1\]):")
+
+
+@dataclass(frozen=True)
+class PlacedSite:
+    """Is a site and the folder that its relative paths begin at."""
+
+    site: Site
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Is a job with its protocol and, where they are here, its parties' sites."""
+
+    job: Job
+    protocol: Protocol
+    options: BaseModel
+    sites: Mapping[str, PlacedSite]
+
+    @property
+    def hub(self) -> str:
+        """The party that the others connect to."""
+        return self.job.with_role(self.protocol.hub)[0]
+
+
+def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:
+    """Reads a job folder, or a job file, with one `<party>.toml` a party beside it.
+
+    An override whose first part is a party's name goes to that party's site, any other to the job.
+
+    Raises:
+        ConfigError: naming file, key, value and remedy.
+    """
+    job_path = path / "job.toml" if path.is_dir() else path
+    if not job_path.is_file():
+        raise ConfigError(f"{path}: is no job folder (with a job.toml) and no job file; check the path")
+    names = list(_parties_of(job_path))
+    for_site = {name: [o[len(name) + 1 :] for o in overrides if o.startswith(f"{name}.")] for name in names}
+    for_job = [o for o in overrides if o.partition(".")[0] not in names]
+    job = load_job(job_path, for_job)
+    folder = job_path.parent
+    sites = {name: load_placed_site(folder / f"{name}.toml", for_site.get(name, ())) for name in job.parties}
+    for name, placed in sites.items():
+        if placed.site.party != name:
+            raise ConfigError(f"{name}.toml: party = {placed.site.party!r}: the file is named for {name!r}; make them one")
+    return assemble(job, sites, job_path.name)
+
+
+def load_placed_site(path: Path, overrides: Sequence[str] = ()) -> PlacedSite:
+    """Reads a site with the folder that it stands in.
+
+    Raises:
+        ConfigError: naming file, key, value and remedy.
+    """
+    return PlacedSite(validate(Site, override(read_toml(path), overrides), path.name), path.resolve().parent)
+
+
+def assemble(job: Job, sites: Mapping[str, PlacedSite], where: str = "job") -> Assembly:
+    """Checks a job and its sites against the protocol and each other.
+
+    Raises:
+        ConfigError: naming the document, key, value and remedy.
+    """
+    from vfl.learn.scores import METRICS
+
+    protocol = _in_file(where, lambda: protocols.load(job.protocol))
+    for name in job.protocols:
+        if name not in protocols.names():
+            raise ConfigError(f"{where}: protocols.{name}: there is no such protocol; {suggestion(name, protocols.names())}")
+    options = validate(protocol.config, job.protocols.get(job.protocol, {}), f"{where}: protocols.{job.protocol}")
+    roles = {name: party.role for name, party in job.parties.items()}
+    for name, role in roles.items():
+        if role not in protocol.roles:
+            raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
+    widths = {name: party.width for name, party in job.parties.items()}
+    _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
+    if job.metric is not None and job.metric not in METRICS[job.task]:
+        raise ConfigError(f"{where}: metric = {job.metric!r}: {suggestion(job.metric, METRICS[job.task])}")
+    assembly = Assembly(job, protocol, options, sites)
+    for name, party in job.parties.items():
+        if party.address and name != assembly.hub:
+            raise ConfigError(f"{where}: parties.{name}.address: only {assembly.hub} is connected to; leave it out")
+    for placed in sites.values():
+        _check_site(assembly, placed.site)
+    return assembly
+
+
+def check_network(assembly: Assembly, site: Site) -> str:
+    """Checks that a party may go on the network as its documents say; returns the address to use.
+
+    Raises:
+        ConfigError: if the address is missing, or the link would be in clear text beyond this machine.
+    """
+    job, hub = assembly.job, assembly.hub
+    where = f"{site.party}.toml"
+    address = (site.bind if site.party == hub else site.connect) or job.parties[hub].address
+    if address is None:
+        raise ConfigError(f"job: parties.{hub}.address: is missing; write tcp://HOST:PORT where the others reach {hub}")
+    listed = [name for name, party in job.parties.items() if party.public_key]
+    if listed and len(listed) < len(job.parties):
+        missing = next(name for name in job.parties if name not in listed)
+        raise ConfigError(f"job: parties.{missing}.public_key: is missing; make a key pair with: vfl keys {missing}")
+    if not listed and not is_loopback(address) and not site.insecure:
+        raise ConfigError(
+            f"job: parties.*.public_key: none is listed, and {address} leaves this machine in clear text; "
+            f"make keys with vfl keys NAME, or allow it with --insecure"
+        )
+    if listed and site.secret_key is None:
+        raise ConfigError(f"{where}: secret_key: is missing; name the file that vfl keys {site.party} wrote")
+    return address
+
+
+def is_loopback(address: str) -> bool:
+    """Tells whether an address can be reached from this machine alone."""
+    return bool(_LOOPBACK.match(address))
+
+
+def _check_site(assembly: Assembly, site: Site) -> None:
+    where = f"{site.party}.toml"
+    party = assembly.job.parties.get(site.party)
+    if party is None:
+        raise ConfigError(f"{where}: party = {site.party!r}: is not in the job; {suggestion(site.party, assembly.job.parties)}")
+    has_columns = bool(site.table.columns or site.table.categorical)
+    if has_columns and party.width is None:
+        raise ConfigError(f"{where}: table.columns: the job gives {site.party} no width; add one there, or leave them out")
+    if not has_columns and party.width is not None:
+        raise ConfigError(f"{where}: table.columns: is missing; the job expects width {party.width} from {site.party}")
+    if party.role == "label" and site.label is None:
+        raise ConfigError(f"{where}: label: is missing; add [label] with the column that holds it")
+    if party.role != "label":
+        for key in ("label", "trunk"):
+            if getattr(site, key) is not None:
+                raise ConfigError(f"{where}: {key}: belongs to the label party, and {site.party} is a {party.role} party")
+    if not has_columns and site.bottom is not None:
+        raise ConfigError(f"{where}: bottom: there are no columns to give it; name some in table.columns, or leave it out")
+
+
+def _parties_of(job_path: Path) -> Mapping[str, Any]:
+    parties = read_toml(job_path).get("parties", {})
+    return parties if isinstance(parties, dict) else {}
+
+
+def _in_file(where: str, check: Any) -> Any:  # noqa: ANN401 - passes on what the check returns
+    try:
+        return check()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error

@@ -1,0 +1,82 @@
+"""What can be known before a run: rows, widths, parameters, bytes, and who will learn what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from parties.assembly import Assembly, PlacedSite
+from parties.label import build_joint, contributors_of
+from parties.seat import Holding, build_bottom, hold, learner_of
+from vfl.data.features import encode_labels, fit_labels
+from vfl.learn.networks import parameter_count
+
+
+@dataclass(frozen=True)
+class SiteCheck:
+    """Is what one party can know of itself."""
+
+    party: str
+    rows: dict[str, int]
+    columns: int
+    parameters: dict[str, int]
+
+
+def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
+    """Reads a party's table and builds its networks, without talking to anyone.
+
+    Raises:
+        ConfigError: if its documents cannot be used.
+        DataError: if its table cannot be used.
+    """
+    job, site = assembly.job, placed.site
+    holding = hold(job, placed)
+    parameters: dict[str, int] = {}
+    if holding.preparation is not None:
+        bottom = build_bottom(job, placed, holding.preparation)
+        learner_of(job, site, bottom)
+        parameters["bottom"] = parameter_count(bottom)
+    if job.parties[site.party].role == "label":
+        parameters |= _check_label(assembly, placed, holding)
+    preparation = holding.preparation
+    columns = len(preparation.numeric_names) + len(preparation.categorical_names) if preparation else 0
+    return SiteCheck(site.party, holding.counts, columns, parameters)
+
+
+def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str, Any]]:
+    """Bounds each feature party's bytes a full step, and an epoch where the number of rows is known."""
+    job, table = assembly.job, []
+    for name, width in contributors_of(assembly).items():
+        sent, received = assembly.protocol.module.step_bytes(width, job.batch_size)
+        row: dict[str, Any] = {"party": name, "width": width, "sent_a_step": sent, "received_a_step": received}
+        if rows is not None:
+            steps = -(-rows["train"] // job.batch_size)
+            evaluated, _ = assembly.protocol.module.step_bytes(width, max(rows["valid"], 1))
+            row["sent_an_epoch"] = steps * sent + evaluated * (rows["valid"] > 0)
+            row["received_an_epoch"] = steps * received
+        table.append(row)
+    return table
+
+
+def learned_by(assembly: Assembly) -> list[tuple[str, str]]:
+    """Lists, for every party, what the protocol lets it learn."""
+    learns = assembly.protocol.learns
+    own = [(name, learns[party.role]) for name, party in assembly.job.parties.items() if party.role in learns]
+    return own + [(who, what) for who, what in learns.items() if who not in assembly.protocol.roles]
+
+
+def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> dict[str, int]:
+    job, site = assembly.job, placed.site
+    assert site.label is not None  # noqa: S101 - checked with the assembly
+    code = fit_labels(
+        holding.table, holding.splits["train"], task=job.task, classes=job.classes, positive=site.label.positive
+    )
+    encode_labels(holding.table, code)
+    widths = contributors_of(assembly)
+    width = job.parties[site.party].width
+    joint = build_joint(assembly, placed, widths | ({site.party: width} if width else {}))
+    learner_of(job, site, joint)
+    return {"trunk": parameter_count(joint)}
+
+
+

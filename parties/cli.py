@@ -1,0 +1,379 @@
+"""The command line `vfl`. Heavy imports wait until a command needs them, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vfl import __version__
+from vfl.errors import EXIT_INTERNAL, ConfigError, Interrupted, VflError
+
+if TYPE_CHECKING:
+    from parties.assembly import Assembly
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a fault in the framework (--debug shows it)
+  2    a job, a site, a table or an option cannot be used
+  3    refused: a key, a job or rows that do not match
+  4    a peer was lost: it died or the way to it was cut
+  5    a peer said nothing until the deadline
+  6    a peer broke the protocol
+  7    a file cannot be written
+  8    a peer ended the run for a reason of its own
+  130  interrupted
+"""
+
+_PATH = click.Path(path_type=Path)
+_debug = click.option("--debug", is_flag=True, help="Show where an error came from.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+_out = click.option("--out", type=_PATH, help="Where run folders go (default: runs, or as the site says).")
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, e.g. epochs=3 or split.test=0.1."
+)
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vfl")
+def cli() -> None:
+    """Train one model on columns that several organisations hold, without showing them to each other.
+
+    \b
+    Examples:
+      vfl run examples/breast_cancer           every party here, one process each
+      vfl check examples/breast_cancer         what it will cost and who will learn what
+      vfl party job.toml bank.toml             this party alone, on its own host
+      vfl predict runs/breast-cancer --out predictions.csv
+    """
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("job", type=_PATH, metavar="FOLDER|JOB.toml")
+@click.option("--in-process", is_flag=True, help="All parties in one process, through the same codec.")
+@_set
+@_out
+@_json
+@_debug
+def run(
+    job: Path, in_process: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool, debug: bool
+) -> None:
+    """Run every party of a job on this machine.
+
+    A job folder holds job.toml and one PARTY.toml a party. Each party is a process of its own, with a
+    key made for this run, and talks to the others over encrypted ZeroMQ.
+
+    \b
+    Examples:
+      vfl run examples/breast_cancer
+      vfl run examples/digits --set epochs=5 --set left.bottom.hidden=[128]
+      vfl run examples/digits --in-process --json
+    """
+    with _reporting(as_json, debug):
+        from parties.api import run_assembly
+        from parties.assembly import assemble_folder
+        from parties.display import Display
+
+        assembly = assemble_folder(job, overrides)
+        with Display(list(assembly.job.parties)) as display:
+            result = run_assembly(assembly, in_process=in_process, out=out or Path("runs"), sink=display)
+        if as_json:
+            _print_json(result.summary)
+        else:
+            _print_summary(result.summary)
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("job", type=_PATH, metavar="JOB.toml")
+@click.argument("site", type=_PATH, metavar="SITE.toml")
+@click.option("--insecure", is_flag=True, help="Allow clear text beyond this machine. For closed test networks only.")
+@_set
+@_out
+@_json
+@_debug
+def party(
+    job: Path, site: Path, insecure: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool, debug: bool
+) -> None:
+    """Run one party of a job on this host; start the parties in any order.
+
+    \b
+    Examples:
+      vfl party job.toml bank.toml
+      vfl party job.toml bank.toml --set timing.join_s=60 --out /data/runs
+    """
+    with _reporting(as_json, debug):
+        from parties.assembly import load_placed_site
+        from parties.display import Display
+        from parties.single import run_party
+        from vfl.config.load import load_job
+
+        placed = load_placed_site(site)
+        if insecure:
+            placed = type(placed)(placed.site.model_copy(update={"insecure": True}), placed.folder)
+        with Display([placed.site.party]) as display:
+            result = run_party(load_job(job, overrides), placed, out or Path(placed.site.out), display)
+        if as_json:
+            _print_json(result.summary)
+        elif result.summary["metrics"]:
+            _print_summary(result.summary)
+        else:
+            _tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {result.folder}/{placed.site.party}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--dir", "folder", type=_PATH, default=Path("keys"), show_default=True, help="Where the files go.")
+@_debug
+def keys(name: str, folder: Path, debug: bool) -> None:
+    """Make a key pair for a party.
+
+    The secret stays in a file that only you can read; the public key goes into the job, under the
+    party's name.
+
+    \b
+    Example:
+      vfl keys bank --dir keys
+    """
+    with _reporting(False, debug):
+        from parties.single import write_keys
+
+        pair, secret = write_keys(name, folder)
+        _tell(f"the secret key is in {secret}: name it in {name}.toml as secret_key, and show it to nobody")
+        _tell("paste this into the job, at every party:")
+        click.echo(f'[parties.{name}]\npublic_key = "{pair.public}"')
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("job", type=_PATH, metavar="FOLDER|JOB.toml")
+@click.argument("site", type=_PATH, required=False, metavar="[SITE.toml]")
+@_set
+@_json
+@_debug
+def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: bool, debug: bool) -> None:
+    """Check all that can be known before a run: validity, rows, widths, parameters, bytes, who learns what.
+
+    With a site, this party's table is read and its networks are built; with a folder, every party's.
+    Nothing is sent.
+
+    \b
+    Examples:
+      vfl check examples/breast_cancer
+      vfl check job.toml bank.toml
+    """
+    with _reporting(as_json, debug):
+        from parties.check import check_site, learned_by, traffic_of
+
+        assembly = _assembly_to_check(job, site, overrides)
+        checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
+        traffic = traffic_of(assembly, checks[0].rows if checks else None)
+        learned = learned_by(assembly)
+        if as_json:
+            found = [{"party": c.party, "rows": c.rows, "columns": c.columns, "parameters": c.parameters} for c in checks]
+            _print_json({"status": "valid", "run": assembly.job.name, "protocol": assembly.protocol.name,
+                         "parties": found, "traffic": traffic, "learned": dict(learned)})  # fmt: skip
+        else:
+            _print_check(assembly, checks, traffic, learned)
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("run_folder", type=_PATH, metavar="RUN")
+@click.option("--table", "tables", multiple=True, metavar="PARTY=FILE", help="A party's new rows.")
+@click.option("--out", type=_PATH, help="Where the predictions go, as CSV (default: standard output).")
+@_json
+@_debug
+def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json: bool, debug: bool) -> None:
+    """Predict jointly with the trained parties of a run.
+
+    RUN is a run's folder with every party in it, or one party's folder within it: then the other
+    parties take part from their own hosts, as in training. Rows are matched by id.
+
+    \b
+    Examples:
+      vfl predict runs/breast-cancer --out predictions.csv
+      vfl predict runs/credit --table bank=new/bank.csv --table bureau=new/bureau.csv --out scores.csv
+      vfl predict runs/credit/bank --table bank=new/bank.csv       (the bureau does the same on its host)
+    """
+    with _reporting(as_json, debug):
+        from parties.predicting import predict_here
+
+        prediction = predict_here(run_folder, _tables(tables))
+        if prediction is None:
+            _tell("done; the predictions are at the label party")
+        elif as_json:
+            if out:
+                prediction.write(out)
+            _print_json({"status": "finished", "rows": len(prediction.ids), "metrics": prediction.metrics,
+                         "predictions": str(out) if out else prediction.rows()})  # fmt: skip
+        elif out:
+            prediction.write(out)
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in prediction.metrics.items())
+            _tell(f"{len(prediction.ids)} predictions are in {out}" + (f"; {scores}" if scores else ""))
+        else:
+            click.echo(prediction.to_csv(), nl=False)
+
+
+@cli.command()
+@click.argument("run_folder", type=_PATH, metavar="RUN")
+@_debug
+def report(run_folder: Path, debug: bool) -> None:
+    """Draw a finished run's report anew and print its path.
+
+    \b
+    Example:
+      vfl report runs/breast-cancer
+    """
+    with _reporting(False, debug):
+        from parties.summary import RECORD_FILE, read_json, write_report
+
+        found = sorted([*run_folder.glob(RECORD_FILE), *run_folder.glob(f"*/{RECORD_FILE}")])
+        if not found:
+            raise ConfigError(f"{run_folder}: no {RECORD_FILE} in it; name a finished run that holds the label party")
+        click.echo(write_report(found[0].parent, read_json(found[0])))
+
+
+@cli.command()
+@_debug
+def protocols(debug: bool) -> None:
+    """Show every protocol at hand and who learns what.
+
+    \b
+    Example:
+      vfl protocols
+    """
+    with _reporting(False, debug):
+        from protocols import load, names
+
+        for name in names():
+            protocol = load(name)
+            click.echo(click.style(name, bold=True) + f"  {protocol.summary}")
+            for role, learns in protocol.learns.items():
+                click.echo(_wrapped(f"{role}: {learns}", "    "))
+
+
+def main() -> None:
+    """Runs the command line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end in order, as on Ctrl-C
+    cli()
+
+
+@contextmanager
+def _reporting(as_json: bool, debug: bool) -> Iterator[None]:
+    """Turns an error into its one line and its exit code."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, SystemExit):
+        raise
+    except (VflError, KeyboardInterrupt) as error:
+        fault = Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error
+        _fail(fault, str(fault), fault.exit_code, as_json, debug)
+    except BrokenPipeError:
+        sys.exit(0)  # whoever read our output has had enough
+    except Exception as error:
+        _fail(error, f"unexpected {type(error).__name__}: {error}", EXIT_INTERNAL, as_json, debug)
+
+
+def _fail(error: BaseException, text: str, exit_code: int, as_json: bool, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+        where = getattr(error, "where", "")
+        if where:
+            _tell(where)
+    for line in text.splitlines() or [type(error).__name__]:
+        _tell(f"vfl: {line}")
+    for note in getattr(error, "__notes__", ()):
+        _tell(f"vfl: {note}")
+    if exit_code == EXIT_INTERNAL and not debug:
+        _tell("vfl: this is a fault in the framework; --debug shows where")
+    if as_json:
+        _print_json({"status": "failed", "error": text, "exit_code": exit_code})
+    sys.exit(exit_code)
+
+
+def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...]) -> Assembly:
+    from parties.assembly import assemble, assemble_folder, load_placed_site
+    from vfl.config.load import load_job
+
+    if job.is_dir():
+        if site is not None:
+            raise ConfigError(f"{site}: with a folder every site in it is checked; name the job file for one site")
+        return assemble_folder(job, overrides)
+    sites = {}
+    if site is not None:
+        placed = load_placed_site(site)
+        sites = {placed.site.party: placed}
+    return assemble(load_job(job, overrides), sites, job.name)
+
+
+def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:
+    tables: dict[str, Path] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path:
+            raise ConfigError(f"--table {pair}: write it as PARTY=FILE, for example --table bank=new.csv")
+        tables[name] = Path(path)
+    return tables
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from parties.display import readable_bytes
+
+    test, alone = summary["metrics"].get("test", {}), summary["alone"].get("test", {})
+    rows = summary["rows"]
+    click.echo(f"{summary['run']}: {len(summary['parties'])} parties, {sum(rows.values())} rows, {summary['seconds']:.1f} s")
+    if test:
+        click.echo(f"  {'test score':<20}{'together':>10}{'alone':>10}")
+        for name, value in test.items():
+            other = f"{alone[name]:>10.4f}" if name in alone else f"{'–':>10}"
+            click.echo(f"  {name:<20}{value:>10.4f}{other}")
+        click.echo(f"  (alone: the label party with {_alone_words(summary['alone'])})")
+    for name, counts in summary["bytes"].items():
+        click.echo(f"  {name}: sent {readable_bytes(counts['sent'])}, received {readable_bytes(counts['received'])}")
+    if summary["report"]:
+        click.echo(f"report: {summary['report']}")
+
+
+def _alone_words(alone: dict[str, Any]) -> str:
+    if alone["kind"] == "own features":
+        return "its own columns only, same settings"
+    return "no columns of its own: it predicts the " + ("mean" if alone["kind"] == "mean" else "class shares")
+
+
+def _print_check(assembly: Assembly, checks: list[Any], traffic: list[dict[str, Any]], learned: list[tuple[str, str]]) -> None:
+    from parties.display import readable_bytes
+
+    job = assembly.job
+    click.echo(f"{job.name}: valid; {assembly.protocol.name}, {job.task}, {len(job.parties)} parties, {job.epochs} epochs")
+    for found in checks:
+        rows = ", ".join(f"{count} {name}" for name, count in found.rows.items())
+        parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
+        click.echo(f"  {found.party}: {found.columns} columns; rows: {rows}; parameters: {parameters}")
+    click.echo(f"bytes, at {job.batch_size} rows a step:")
+    for row in traffic:
+        line = f"  {row['party']}: width {row['width']}, sends {readable_bytes(row['sent_a_step'])} and receives "
+        line += f"{readable_bytes(row['received_a_step'])} a step"
+        if "sent_an_epoch" in row:
+            line += f"; {readable_bytes(row['sent_an_epoch'])} and {readable_bytes(row['received_an_epoch'])} an epoch"
+        click.echo(line)
+    click.echo("who will learn what:")
+    for name, learns in learned:
+        click.echo(_wrapped(f"{name}: {learns}", "  "))
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return click.wrap_text(text, width=96, initial_indent=indent, subsequent_indent=indent + "  ")
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON
+    click.echo(json.dumps(value, allow_nan=False))
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)

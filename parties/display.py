@@ -1,0 +1,176 @@
+"""Progress for people, on standard error: a live table at a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from parties.events import Event
+
+_PLAIN_EVERY_S: Final = 2.0
+
+
+def readable_bytes(n: float) -> str:
+    """Writes a number of bytes as people read it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    raise AssertionError  # pragma: no cover - the last unit takes everything
+
+
+class Display:
+    """Shows the events of one or all parties; use it in a `with` block, as the sink of a run."""
+
+    def __init__(self, parties: list[str], console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._rows: dict[str, dict[str, Any]] = {name: {"state": "starting"} for name in parties}
+        self._is_live = self._console.is_terminal
+        self._printed: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._is_live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_live:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Takes one event in."""
+        row = self._rows.setdefault(event["party"], {"state": "starting"})
+        _SHOW.get(event["event"], _show_nothing)(row, event)
+        line = self._line(event)
+        if line:
+            self._console.print(Text(line, style="yellow" if event["event"] in _LOUD else ""))
+
+    def _line(self, event: Event) -> str:
+        """Says what is worth a line of its own: at a terminal only what the table cannot show."""
+        what, party = event["event"], event["party"]
+        if what == "stranger":
+            return f"{party}: turned away a stranger: {event['key']}"
+        if what == "said":
+            return f"{party}: {event['text']}"
+        if self._is_live:
+            return ""
+        if what == "listening":
+            return f"{party}: listening on {event['address']}"
+        if what == "waiting":
+            return self._seldom(party, f"{party}: waiting for {_names(event['for'])} ({event['seconds']:.0f} s)")
+        if what == "started":
+            return f"{party}: joined; {_counts(event['rows'])}"
+        if what == "phase":
+            return f"{party}: {event['phase']}"
+        if what == "epoch" and event.get("loss") is not None:
+            done = event["epoch"] == event["epochs"]
+            return _epoch_line(event) if done else self._seldom("epoch", _epoch_line(event))
+        return ""
+
+    def _seldom(self, topic: str, line: str) -> str:
+        now = time.monotonic()
+        if now - self._printed.get(topic, 0.0) < _PLAIN_EVERY_S:
+            return ""
+        self._printed[topic] = now
+        return line
+
+    def _table(self) -> Table:
+        narrow = self._console.width < 90
+        table = Table(box=None, padding=(0, 1), expand=False)
+        for heading in ("party", "epoch", "step", "loss"):
+            table.add_column(heading, justify="left" if heading == "party" else "right", no_wrap=True)
+        if not narrow:
+            for heading in ("rows/s", "sent", "received"):
+                table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True, overflow="ellipsis")
+        for name, row in self._rows.items():
+            cells = [name, row.get("epoch", ""), row.get("step", ""), row.get("loss", "")]
+            wide = [] if narrow else [row.get("rate", ""), row.get("sent", ""), row.get("received", "")]
+            table.add_row(*cells, *wide, row["state"])
+        table.caption = f"{time.monotonic() - self._started:.0f} s"
+        return table
+
+
+def _epoch_line(event: Event) -> str:
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in list(event.get("valid", {}).items())[:2])
+    best = " (best so far)" if event.get("best") else ""
+    scored = f"; validation {scores}{best}" if scores else ""
+    return f"{event['party']}: epoch {event['epoch']}/{event['epochs']}, loss {event['loss']:.4f}{scored}"
+
+
+def _show_nothing(row: dict[str, Any], event: Event) -> None:
+    pass
+
+
+def _show_step(row: dict[str, Any], event: Event) -> None:
+    row["epoch"], row["step"] = f"{event['epoch']}/{event['epochs']}", f"{event['step']}/{event['steps']}"
+    row["rate"] = f"{event['rows_per_s']:,.0f}"
+    if event["loss"] is not None:
+        row["loss"] = f"{event['loss']:.4f}"
+    _show_bytes(row, event)
+    if not row["state"].startswith("best"):
+        row["state"] = "training"
+
+
+def _show_epoch(row: dict[str, Any], event: Event) -> None:
+    row["epoch"] = f"{event['epoch']}/{event['epochs']}"
+    if event.get("loss") is not None:
+        row["loss"] = f"{event['loss']:.4f}"
+    _show_bytes(row, event)
+    scores = list(event.get("valid", {}).items())[:1]
+    if scores and event.get("best"):
+        row["state"] = f"best validation {scores[0][0]} {scores[0][1]:.4f}"
+
+
+def _show_bytes(row: dict[str, Any], event: Event) -> None:
+    for key in ("sent", "received"):
+        if key in event:
+            row[key] = readable_bytes(event[key])
+
+
+def _show_waiting(row: dict[str, Any], event: Event) -> None:
+    row["state"] = f"waiting for {_names(event['for'])} ({event['seconds']:.0f} s)"
+
+
+def _state(text: str) -> Any:  # noqa: ANN401 - a function of row and event
+    def show(row: dict[str, Any], event: Event) -> None:
+        row["state"] = text.format(**event)
+
+    return show
+
+
+_SHOW: Final = {
+    "step": _show_step,
+    "epoch": _show_epoch,
+    "waiting": _show_waiting,
+    "listening": _state("listening on {address}"),
+    "started": _state("joined"),
+    "phase": _state("{phase}"),
+    "done": _state("done"),
+    "failed": _state("failed: {error}"),
+}
+_LOUD: Final = ("stranger",)
+
+
+def _names(names: list[str]) -> str:
+    return " and ".join(names)
+
+
+def _counts(rows: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in rows.items()) + " rows"
+
+
+def say(text: str) -> None:
+    """Prints one line to standard error."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,228 @@
+"""The label party: the labels, the trunk, perhaps columns of its own; it also trains alone to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from parties.assembly import Assembly, PlacedSite
+from parties.seat import (
+    DEFAULT_TRUNK,
+    Holding,
+    Seat,
+    build_bottom,
+    hold,
+    hold_for_prediction,
+    kinds_of,
+    learner_of,
+    plan_of,
+    rows_of,
+    stream_of,
+    with_handshake,
+)
+from parties.trained import Trained
+from vfl.data.batches import Rows
+from vfl.data.features import LabelCode, Preparation, encode_labels, fit_labels
+from vfl.errors import ConfigError
+from vfl.journal import Journal, Silent
+from vfl.learn.learner import Learner
+from vfl.learn.networks import build_network, import_object
+from vfl.learn.outcome import Outcome
+from vfl.learn.scores import output_width, score
+from vfl.rng import RngStream, derive_seed
+from vfl.wire.line import Line
+from vfl.wire.rehearse import rehearse
+
+
+@dataclass(frozen=True)
+class LabelSeat(Seat):
+    """Is the label party's seat, with what its report needs beside."""
+
+    rows: Rows | None = None
+    code: LabelCode | None = None
+
+
+def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
+    """Makes the label party ready to train.
+
+    Raises:
+        ConfigError: if its networks or optimiser cannot be built.
+        DataError: if its table or label cannot be used.
+    """
+    job, placed = assembly.job, assembly.sites[name]
+    holding = hold(job, placed)
+    assert placed.site.label is not None  # noqa: S101 - checked with the assembly
+    train = holding.splits["train"]
+    code = fit_labels(
+        holding.table, train, task=job.task, classes=job.classes, positive=placed.site.label.positive
+    )
+    rows = rows_of(job, holding, encode_labels(holding.table, code).y)
+    contributors = contributors_of(assembly)
+    own = _own_bottom(assembly, placed, holding.preparation)
+    joint = learner_of(job, placed.site, build_joint(assembly, placed, _widths(assembly, contributors, own is not None)))
+
+    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        return await assembly.protocol.roles["label"](
+            line,
+            contributors=contributors,
+            own=own,
+            joint=joint,
+            rows=rows,
+            task=job.task,
+            plan=plan_of(job),
+            journal=journal,
+        )
+
+    return LabelSeat(
+        name=name,
+        role=with_handshake(assembly, name, holding, role),
+        kinds=kinds_of(assembly),
+        stream=stream_of(job, placed.site),
+        learners={"joint": joint} | ({"own": own} if own else {}),
+        holding=holding,
+        saved={
+            "preparation": holding.preparation.to_json() if holding.preparation else None,
+            "label": code.to_json(),
+        },
+        rows=rows,
+        code=code,
+    )
+
+
+def label_predictor(assembly: Assembly, name: str, trained: Trained) -> Seat:
+    """Makes the trained label party ready to predict.
+
+    Raises:
+        ConfigError: if its checkpoint does not fit its site.
+        DataError: if its table cannot be used.
+    """
+    job, placed = assembly.job, assembly.sites[name]
+    holding = hold_for_prediction(job, placed, trained.preparation)
+    contributors = contributors_of(assembly)
+    own = _own_bottom(assembly, placed, trained.preparation, training=False)
+    network = build_joint(assembly, placed, _widths(assembly, contributors, own is not None))
+    joint = learner_of(job, placed.site, network, training=False)
+    joint.load_weights(trained.weights["joint"])
+    if own:
+        own.load_weights(trained.weights["own"])
+    rows = rows_of(job, holding)
+
+    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        return await assembly.protocol.predictors["label"](
+            line, contributors=contributors, own=own, joint=joint, rows=rows
+        )
+
+    return Seat(
+        name=name,
+        role=with_handshake(assembly, name, holding, role),
+        kinds=kinds_of(assembly),
+        stream=stream_of(job, placed.site, "prediction"),
+        learners={"joint": joint},
+        holding=holding,
+    )
+
+
+def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any]:
+    """Scores what the label party reaches without partners, on the same rows.
+
+    With columns of its own, it trains the same networks with the same settings on these alone. With
+    none, it predicts the training rows' class shares, or their mean.
+    """
+    job, placed = assembly.job, assembly.sites[name]
+    assert seat.rows is not None  # noqa: S101 - only the training seat comes here
+    preparation = seat.holding.preparation
+    if preparation is None:
+        output = constant_output(job.task, seat.rows.truth("train"), seat.rows.count("test"), job.classes or 2)
+        kind = "mean" if job.task == "regression" else "class shares"
+        return {"kind": kind, "test": score(job.task, seat.rows.truth("test"), output)}
+    own = learner_of(job, placed.site, build_bottom(job, placed, preparation, "alone bottom"))
+    joint = learner_of(job, placed.site, build_joint(assembly, placed, _widths(assembly, {}, True), "alone trunk"))
+
+    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        return await assembly.protocol.roles["label"](
+            line,
+            contributors={},
+            own=own,
+            joint=joint,
+            rows=seat.rows,
+            task=job.task,
+            plan=plan_of(job),
+            journal=Silent(),
+        )
+
+    result = rehearse({name: role}, seat.kinds, streams={name: stream_of(job, placed.site, "alone")}, record=False)
+    outcome: Outcome = result.results[name]
+    return {"kind": "own features", "test": outcome.test}
+
+
+def constant_output(task: str, truth: np.ndarray, n: int, classes: int) -> np.ndarray:
+    """Returns [n, c] the raw output of a model that knows only how often each class occurs, or the mean."""
+    if task == "regression":
+        return np.full((n, 1), truth.mean(), dtype=np.float32)
+    counts = np.bincount(truth.astype(np.int64), minlength=classes) + 1.0  # never a chance of nothing
+    logs = np.log(counts / counts.sum())
+    constant = [logs[1] - logs[0]] if task == "binary" else logs
+    return np.tile(np.asarray(constant, dtype=np.float32), (n, 1))
+
+
+def contributors_of(assembly: Assembly) -> dict[str, int]:
+    """Returns each feature party's cut width, in the job's order."""
+    parties = assembly.job.parties
+    return {name: width for name in assembly.job.with_role("feature") if (width := parties[name].width) is not None}
+
+
+def build_joint(
+    assembly: Assembly, placed: PlacedSite, widths: Mapping[str, int], purpose: str = "trunk"
+) -> torch.nn.Module:
+    """Builds cut and trunk with the initial weights that follow from the job's seed.
+
+    Raises:
+        ConfigError: if the cut or the trunk cannot be built.
+    """
+    job, module = assembly.job, assembly.protocol.module
+    where = f"{placed.site.party}.toml: trunk"
+    with RngStream(derive_seed(job.seed, placed.site.party, purpose)):
+        cut = _cut_of(assembly, placed)
+        trunk = build_network(
+            placed.site.trunk or DEFAULT_TRUNK,
+            inputs=module.joined_width(cut, widths),
+            output=output_width(job.task, job.classes or 2),
+            where=where,
+            folder=placed.folder,
+        )
+        joint: torch.nn.Module = module.Joint(cut, trunk)
+    return joint
+
+
+def _cut_of(assembly: Assembly, placed: PlacedSite) -> str | torch.nn.Module:
+    cut = str(getattr(assembly.options, "cut", ""))
+    if ":" not in cut:
+        return cut
+    where = f"job: protocols.{assembly.protocol.name}.cut"
+    made = import_object(cut, where, placed.folder)
+    module = made() if callable(made) else made
+    if not isinstance(module, torch.nn.Module):
+        raise ConfigError(f"{where} = {cut!r}: is no torch.nn.Module; name a class of one that takes no arguments")
+    return module
+
+
+def _own_bottom(
+    assembly: Assembly, placed: PlacedSite, preparation: Preparation | None, *, training: bool = True
+) -> Learner | None:
+    if preparation is None:
+        return None
+    network = build_bottom(assembly.job, placed, preparation)
+    return learner_of(assembly.job, placed.site, network, training=training)
+
+
+def _widths(assembly: Assembly, contributors: Mapping[str, int], own: bool) -> dict[str, int]:
+    label = assembly.job.with_role("label")[0]
+    width = assembly.job.parties[label].width
+    return dict(contributors) | ({label: width} if own and width is not None else {})
+
+
+__all__ = ["Holding", "LabelSeat", "label_predictor", "label_seat", "train_alone"]

@@ -1,0 +1,144 @@
+"""Joint prediction: with all trained parties on this machine, or with this one and others elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.assembly import PlacedSite, assemble
+from parties.display import Display
+from parties.local import predict_in_process
+from parties.seat import hold_for_prediction
+from parties.single import run_predictor
+from parties.summary import prediction_columns, write_text
+from parties.trained import JOB_FILE, Trained, load_trained
+from vfl.data.features import LabelCode, encode_labels
+from vfl.errors import ConfigError, DataError
+from vfl.learn.scores import score
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Is a joint prediction.
+
+    Attributes:
+        ids: [n] in the common order.
+        output: [n, c] raw outputs of the network.
+        code: what the outputs stand for.
+        metrics: scores, where the label party's table has the label.
+    """
+
+    ids: list[str]
+    output: np.ndarray
+    code: LabelCode
+    metrics: dict[str, float]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns one dict a row: id, prediction and probabilities."""
+        header, columns = prediction_columns(self.code, self.output)
+        return [dict(zip(["id", *header], row, strict=True)) for row in zip(self.ids, *columns, strict=True)]
+
+    def to_csv(self) -> str:
+        """Writes the rows as CSV text."""
+        text = io.StringIO()
+        header, columns = prediction_columns(self.code, self.output)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["id", *header])
+        writer.writerows(zip(self.ids, *columns, strict=True))
+        return text.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Writes the rows into a CSV file.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+        write_text(path, self.to_csv())
+
+
+def predict(run: str | Path, tables: Mapping[str, str | Path] | None = None) -> Prediction:
+    """Predicts with all trained parties of a run on this machine.
+
+    Args:
+        run: a finished run's folder that holds every party's.
+        tables: for each party, the file with its new rows; by default the table that it trained on.
+
+    Raises:
+        ConfigError: if a party's folder is missing or a table is of nobody's.
+        DataError: if a table cannot be used.
+        Refused: if the parties' tables hold other rows.
+    """
+    trained = _with_tables(_all_trained(Path(run)), tables or {})
+    job = next(iter(trained.values())).job
+    assembly = assemble(job, {name: part.placed for name, part in trained.items()}, f"{run}: {JOB_FILE}")
+    ids, output = predict_in_process(assembly, trained)
+    return _prediction(trained[job.with_role("label")[0]], ids, output)
+
+
+def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
+    """Predicts as `predict` does, or, for one party's own folder, together with the others' hosts.
+
+    Returns:
+        The prediction, or None at a party that holds no label.
+
+    Raises:
+        VflError: as for `predict`, and as the peers or the network give cause.
+    """
+    if not (run / JOB_FILE).is_file():
+        return predict(run, tables)
+    part = load_trained(run)
+    name = part.placed.site.party
+    trained = _with_tables({name: part}, tables)[name]
+    with Display([name]) as display:
+        ids, output = run_predictor(trained, display)
+    return None if output is None else _prediction(trained, ids, output)
+
+
+def _prediction(label: Trained, ids: list[str], output: np.ndarray) -> Prediction:
+    assert label.code is not None  # noqa: S101 - a label party saves one
+    return Prediction(ids, output, label.code, _scores(label, label.code, output))
+
+
+def _scores(label: Trained, code: LabelCode, output: np.ndarray) -> dict[str, float]:
+    """Scores a prediction where the label party's new table has the label in every row."""
+    holding = hold_for_prediction(label.job, label.placed, label.preparation)
+    if holding.table.label is None:
+        return {}
+    try:
+        truth = encode_labels(holding.table, code).y.numpy()
+    except DataError:  # a class that training never saw can be predicted on, but not scored
+        return {}
+    return score(label.job.task, truth, output)
+
+
+def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) -> dict[str, Trained]:
+    for name, path in tables.items():
+        if name not in trained:
+            raise ConfigError(f"--table {name}={path}: {name} is no party here; known: {', '.join(trained)}")
+        part = trained[name]
+        table = part.placed.site.table.model_copy(update={"source": str(Path(path).resolve())})
+        site = part.placed.site.model_copy(update={"table": table})
+        trained[name] = replace(part, placed=PlacedSite(site, part.placed.folder))
+    return trained
+
+
+def _all_trained(folder: Path) -> dict[str, Trained]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such run; name a folder under runs/")
+    found = {path.parent.name: load_trained(path.parent) for path in sorted(folder.glob(f"*/{JOB_FILE}"))}
+    if not found:
+        raise ConfigError(f"{folder}: is no finished run; name runs/NAME as vfl run printed it")
+    job = next(iter(found.values())).job
+    missing = [name for name in job.parties if name not in found]
+    if missing:
+        raise ConfigError(
+            f"{folder}: holds {', '.join(found)} but not {', '.join(missing)}; every host predicts with "
+            f"its own part: vfl predict {folder}/{next(iter(found))}"
+        )
+    return {name: found[name] for name in job.parties}

@@ -1,0 +1,66 @@
+"""What a finished run leaves for prediction, in one party's folder: documents and the best weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from parties.assembly import PlacedSite
+from vfl.config.job import Job
+from vfl.config.load import load_job, load_site, write_document
+from vfl.data.features import LabelCode, Preparation
+from vfl.errors import ConfigError
+from vfl.learn.checkpoint import load_checkpoint
+
+JOB_FILE, SITE_FILE, BEST, LAST = "job.toml", "site.toml", "best", "last"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Is one party as its run left it."""
+
+    job: Job
+    placed: PlacedSite
+    weights: Mapping[str, Mapping[str, Tensor]]
+    preparation: Preparation | None
+    code: LabelCode | None
+
+
+def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
+    """Writes the resolved job and site into a party's folder, so that it stands for itself."""
+    write_document(folder / JOB_FILE, job)
+    # Relative paths begin at the site's folder, and this copy stands elsewhere.
+    table = placed.site.table
+    source = table.source if table.source.startswith("builtin:") else os.path.join(placed.folder, table.source)
+    secret = placed.site.secret_key and os.path.join(placed.folder, placed.site.secret_key)
+    moved = placed.site.model_copy(
+        update={"table": table.model_copy(update={"source": source}), "secret_key": secret}
+    )
+    write_document(folder / SITE_FILE, moved)
+
+
+def load_trained(folder: Path) -> Trained:
+    """Reads a party's folder back.
+
+    Raises:
+        ConfigError: if the folder is not what a finished run leaves.
+        StorageError: if its checkpoint is damaged.
+    """
+    if not (folder / JOB_FILE).is_file():
+        raise ConfigError(f"{folder}: is no party's folder of a finished run; name runs/NAME or runs/NAME/PARTY")
+    job, site = load_job(folder / JOB_FILE), load_site(folder / SITE_FILE)
+    best = load_checkpoint(folder, BEST)
+    saved: dict[str, Any] = best.state["saved"]
+    preparation, code = saved.get("preparation"), saved.get("label")
+    return Trained(
+        job=job,
+        placed=PlacedSite(site, Path(best.state["site_folder"])),
+        weights=best.tensors,
+        preparation=Preparation.from_json(preparation) if preparation else None,
+        code=LabelCode.from_json(code) if code else None,
+    )

@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import gzip
+from contextlib import suppress
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vfl.data.builtin import builtin_columns
+from vfl.data.table import Table, canonical_text, read_table
+from vfl.errors import DataError
+
+
+def read(folder: Path, text: str | bytes, name: str = "bank.csv", **asked: Any) -> Table:  # noqa: ANN401
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_table(name, folder=folder, **asked)
+
+
+def read_parquet(folder: Path, data: dict[str, Any], **asked: Any) -> Table:  # noqa: ANN401
+    pq.write_table(pa.table(data), folder / "bank.parquet")
+    return read_table("bank.parquet", folder=folder, **asked)
+
+
+def refusal(folder: Path, text: str | bytes, name: str = "bank.csv", **asked: Any) -> str:  # noqa: ANN401
+    with pytest.raises(DataError) as caught:
+        read(folder, text, name, **asked)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{name}: ")
+    assert "\n" not in sentence
+    return sentence
+
+
+CSV = "id,age,city,income,risk\n007,30,Bonn,1e3,low\n08,41.5,Köln,-2,high\n"
+
+
+def test_a_csv_file_is_read_with_ids_as_text(tmp_path: Path) -> None:
+    table = read(tmp_path, CSV, columns=["income", "age"], categorical=["city"], label="risk")
+    assert table.source == "bank.csv"
+    assert table.ids == ["007", "08"]
+    assert table.numeric_names == ("income", "age")
+    assert table.numeric.dtype == np.float64
+    assert table.numeric.tolist() == [[1000, 30], [-2, 41.5]]
+    assert table.categorical_names == ("city",)
+    assert table.categorical.tolist() == [["Bonn"], ["Köln"]]
+    assert table.label is not None
+    assert table.label.tolist() == ["low", "high"]
+    assert table.label_name == "risk"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.csv", CSV.encode()),
+        ("t.CSV", CSV.replace("\n", "\r\n").encode("utf-8-sig")),
+        ("t.csv.gz", gzip.compress(CSV.encode())),
+        ("t.tsv", CSV.replace(",", "\t").encode()),
+        ("t.tsv.gz", gzip.compress(CSV.replace(",", "\t").encode())),
+    ],
+)
+def test_every_way_of_writing_a_text_table_reads_alike(tmp_path: Path, name: str, data: bytes) -> None:
+    table = read(tmp_path, data, name, columns=["age"], categorical=["city"])
+    assert table.ids == ["007", "08"]
+    assert table.numeric.tolist() == [[30], [41.5]]
+    assert table.categorical.tolist() == [["Bonn"], ["Köln"]]
+
+
+def test_parquet_numbers_of_every_kind_become_float64(tmp_path: Path) -> None:
+    columns = {
+        "id": [1, 2],
+        "int": pa.array([1, 2], pa.int8()),
+        "half": pa.array([0.5, 1.5], pa.float32()),
+        "flag": [True, False],
+        "exact": [Decimal("1.25"), Decimal("-3.00")],
+        "text": ["1.5", " 2 "],
+        "kind": pa.array(["7", "8"]).dictionary_encode(),
+        "wide": [2**60 + 1, 0],
+    }
+    table = read_parquet(tmp_path, columns, columns=list(columns)[1:])
+    assert table.ids == ["1", "2"]
+    assert table.numeric.T.tolist() == [
+        [1, 2],
+        [0.5, 1.5],
+        [1, 0],
+        [1.25, -3],
+        [1.5, 2],
+        [7, 8],
+        [2.0**60, 0],
+    ]
+
+
+def test_ids_of_a_float_column_are_whole_numbers(tmp_path: Path) -> None:
+    assert read_parquet(tmp_path, {"id": [7.0, 8.0], "a": [1, 2]}, columns=["a"]).ids == ["7", "8"]
+    with pytest.raises(
+        DataError, match=r"bank\.parquet: id 8\.5 in row 2 is no id: use text or whole numbers"
+    ):
+        read_parquet(tmp_path, {"id": [7.0, 8.5], "a": [1, 2]}, columns=["a"])
+    with pytest.raises(DataError, match="is no id"):
+        read_parquet(tmp_path, {"id": [date(2020, 1, 1)], "a": [1]}, columns=["a"])
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
+    # The column that is not asked for holds what could not be read.
+    text = b"key,a,secret\n1,2,\xff\xfe\n"
+    table = read(tmp_path, text, id_column="key", columns=["a"])
+    assert (table.ids, table.numeric.tolist()) == (["1"], [[2]])
+    struct = read_parquet(tmp_path, {"id": ["x"], "a.b": [1], "s": [{"q": 1}]}, columns=["a.b"])
+    assert struct.numeric.tolist() == [[1]]
+
+
+def test_patterns_choose_columns_in_the_tables_order_and_each_once(tmp_path: Path) -> None:
+    text = "id,mean b,worst a,mean a,Mean c,risk\nx,1,2,3,4,0\n"
+    table = read(tmp_path, text, columns=["worst a", "mean *", "* a"], label="risk")
+    assert table.numeric_names == ("worst a", "mean b", "mean a")
+
+
+def test_a_pattern_never_takes_the_id_or_the_label(tmp_path: Path) -> None:
+    table = read(tmp_path, "id,a,risk\nx,1,low\n", columns=["*"], label="risk")
+    assert table.numeric_names == ("a",)
+
+
+def test_a_column_asked_for_twice_is_categorical_only(tmp_path: Path) -> None:
+    table = read(tmp_path, "id,a,zip\nx,1,007\n", columns=["*"], categorical=["zip"])
+    assert (table.numeric_names, table.categorical_names) == (("a",), ("zip",))
+    assert table.categorical.tolist() == [["007"]]
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name_first(tmp_path: Path) -> None:
+    assert read(tmp_path, "id,x0,x[0]\nx,1,2\n", columns=["x[0]"]).numeric_names == ("x[0]",)
+
+
+def test_a_label_party_needs_no_features(tmp_path: Path) -> None:
+    table = read(tmp_path, "id,risk\nx,1\ny,0\n", label="risk")
+    assert table.numeric.shape == (2, 0)
+    assert table.categorical.shape == (2, 0)
+
+
+def test_true_and_false_count_as_1_and_0(tmp_path: Path) -> None:
+    assert read(tmp_path, "id,a\nx,True\ny,false\nz,1\n", columns=["a"]).numeric.tolist() == [[1], [0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1"),
+        (1.0, "1"),
+        ("1.0", "1"),
+        (" 1 ", "1"),
+        ("-0.0", "0"),
+        (-0.0, "0"),
+        (np.int64(3), "3"),
+        (0.5, "0.5"),
+        ("007", "007"),
+        ("0.50", "0.50"),
+        (True, "True"),
+        ("e\u0301", "\u00e9"),
+        (Decimal("2.00"), "2"),
+        (None, ""),
+        (float("nan"), ""),
+    ],
+)
+def test_a_category_is_written_one_way(value: object, text: str) -> None:
+    assert canonical_text(value) == text
+
+
+def test_categories_of_a_number_column_are_whole_where_they_can_be(tmp_path: Path) -> None:
+    table = read_parquet(tmp_path, {"id": ["x", "y"], "zip": [53111.0, 0.5]}, categorical=["zip"])
+    assert table.categorical.tolist() == [["53111"], ["0.5"]]
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_new_rows_need_no_label(tmp_path: Path, optional: bool) -> None:
+    asked: dict[str, Any] = {"columns": ["a"], "label": "risk", "label_optional": optional}
+    if not optional:
+        assert "no label column 'risk': did you mean 'risks'?" in refusal(
+            tmp_path, "id,a,risks\nx,1,2\n", **asked
+        )
+        assert "missing label in column 'risk' at id 'y' (1 of 2 rows)" in refusal(
+            tmp_path, "id,a,risk\nx,1,low\ny,2,\n", **asked
+        )
+        return
+    for text in ("id,a\nx,1\n", "id,a,risk\nx,1,\n", "id,a,risk\nx,1,low\ny,2,\n"):
+        table = read(tmp_path, text, **asked)
+        assert (table.label, table.label_name) == (None, None)
+    assert read(tmp_path, "id,a,risk\nx,1,low\n", **asked).label_name == "risk"
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
+def test_a_builtin_table_reads_like_a_file(name: str, tmp_path: Path) -> None:
+    *_, last, label = builtin_columns(name)
+    table = read_table(f"builtin:{name}", folder=tmp_path, columns=[last], label=label)
+    assert table.ids[:2] == ["0", "1"]
+    assert table.numeric.shape == (len(table), 1)
+    assert table.label_name == label
+
+
+def test_a_builtin_table_names_itself_in_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="builtin:digits: no column matches 'pixl_0_\\*': did you mean 'pixel_0_"
+    ):
+        read_table("builtin:digits", folder=tmp_path, columns=["pixl_0_*"])
+    with pytest.raises(DataError, match="builtin:digit: there is no such built-in table"):
+        read_table("builtin:digit", folder=tmp_path, columns=["*"])
+
+
+def test_rows_can_be_taken_in_another_order(tmp_path: Path) -> None:
+    table = read(tmp_path, CSV, columns=["age"], categorical=["city"], label="risk")
+    taken = table.take(np.array([1]))
+    assert (taken.ids, taken.numeric.tolist(), taken.categorical.tolist()) == (["08"], [[41.5]], [["Köln"]])
+    assert taken.label is not None
+    assert taken.label.tolist() == ["high"]
+    assert (taken.source, taken.label_name) == (table.source, "risk")
+
+
+def test_a_missing_file_is_named_with_the_folder_that_was_searched(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_table("bnk.csv", folder=tmp_path, columns=["a"])
+    assert str(caught.value).startswith(f"bnk.csv: there is no such file in {tmp_path}: give the path")
+
+
+def test_a_folder_or_an_unknown_kind_of_file_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(DataError, match=r"d\.csv: this is a folder"):
+        read_table("d.csv", folder=tmp_path, columns=["a"])
+    assert "ends in .csv, .csv.gz" in refusal(tmp_path, b"", "bank.xlsx", columns=["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "complaint"),
+    [
+        ("t.csv", b"", "Empty CSV file"),
+        ("t.csv", b"id,a\nx,1\ny,2,3\n", "Row #3: Expected 2 columns, got 3"),
+        ("t.csv", b"id,a\nx\n", "Row #2: Expected 2 columns, got 1"),
+        ("t.csv", b'id,a\n"x,1\n', "cannot be read"),
+        ("t.csv", "id,a\nMüller,1\n".encode("latin-1"), "it is not UTF-8 text"),
+        ("t.csv", "ïd,a\nx,1\n".encode("latin-1"), "it is not UTF-8 text"),
+        ("t.csv.gz", b"id,a\nx,1\n", "incorrect header check"),
+        ("t.csv.gz", gzip.compress(b"id,a\nx,1\n")[:-4], "Truncated compressed stream"),
+        ("t.parquet", b"", "file size is 0 bytes"),
+        ("t.parquet", b"PAR1 and then nothing", "magic bytes"),
+    ],
+)
+def test_a_garbled_file_is_one_line(tmp_path: Path, name: str, data: bytes, complaint: str) -> None:
+    sentence = refusal(tmp_path, data, name, columns=["a"])
+    assert complaint in sentence
+    assert sentence.endswith(": mend the file or write it anew")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(max_size=80), where=st.integers(0, 400))
+def test_whatever_the_bytes_are_reading_gives_a_table_or_a_data_error(
+    tmp_path: Path, data: bytes, where: int
+) -> None:
+    pq.write_table(pa.table({"id": ["x", "y"], "a": [1.0, 2.0]}), tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    for name, bytes_ in (
+        ("t.csv", b"id,a\n" + data),
+        ("t.csv.gz", gzip.compress(b"id,a\nx,1\n")[:where] + data),
+        ("t.parquet", whole[:where] + data + whole[where + len(data) :]),
+    ):
+        (tmp_path / name).write_bytes(bytes_)
+        with suppress(DataError):  # any other error fails the test
+            assert len(read_table(name, folder=tmp_path, columns=["a"])) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "complaint"),
+    [
+        ("key,a\nx,1\n", {"columns": ["a"]}, "no id column 'id': there is 'key', 'a'"),
+        ("id,a\nx,1\n", {"columns": ["a"], "id_column": "ids"}, "no id column 'ids': did you mean 'id'?"),
+        ("id,mean a\nx,1\n", {"columns": ["mean_a"]}, "no column is called 'mean_a': did you mean 'mean a'?"),
+        ("id,mean a\nx,1\n", {"columns": ["Mean *"]}, "no column matches 'Mean *'"),
+        ("id,a\nx,1\n", {"columns": ["a", "id"]}, "column 'id' is the id: take it out"),
+        ("id,a\nx,1\n", {"columns": ["a"], "label": "a"}, "column 'a' is the label: take it out"),
+        ("id,a\nx,1\n", {"label": "id"}, "column 'id' is both the id and the label"),
+        ("id,a\nx,1\n", {}, "no column is asked for"),
+        ("id,a,b,a\nx,1,2,3\n", {"columns": ["b"]}, "two columns are called 'a': rename one"),
+        ("id,a\n", {"columns": ["a"]}, "the table has no rows"),
+        ("id,a\nx,1\n ,2\n", {"columns": ["a"]}, "the id in row 3 is missing"),
+        ("id,a\nx,1\ny,2\n x,3\n", {"columns": ["a"]}, "id 'x' is in row 2 and again in row 4"),
+        (
+            "id,a\nx,1\ny,old\n",
+            {"columns": ["a"]},
+            "'old' in column 'a' at id 'y' is not a number: correct it",
+        ),
+        ("id,a\nx,1\ny,1_0\n", {"columns": ["a"]}, "'1_0' in column 'a' at id 'y' is not a number"),
+        ("id,a\nx,1\ny,\n", {"columns": ["a"]}, "missing value in column 'a' at id 'y': fill it in or drop"),
+        ("id,a\nx,True\ny,n/a\n", {"columns": ["a"]}, "missing value in column 'a' at id 'y'"),
+        ("id,a\nx,1\ny,nan\n", {"columns": ["a"]}, "missing value in column 'a' at id 'y'"),
+        ("id,a\nx,1\ny,-inf\n", {"columns": ["a"]}, "infinite value in column 'a' at id 'y'"),
+        ("id,a\nx,1\ny, \n", {"categorical": ["a"]}, "missing value in column 'a' at id 'y'"),
+    ],
+)
+def test_bad_input_is_one_line_with_column_row_and_remedy(
+    tmp_path: Path, text: str, asked: dict[str, Any], complaint: str
+) -> None:
+    assert complaint in refusal(tmp_path, text, **asked)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ([1.0, None], "missing value in column 'a' at id 'y'"),
+        ([1.0, float("nan")], "missing value in column 'a' at id 'y'"),
+        ([1.0, float("inf")], "infinite value in column 'a' at id 'y'"),
+        (["1", None], "missing value in column 'a' at id 'y'"),
+        ([True, None], "missing value in column 'a' at id 'y'"),
+        ([date(2020, 1, 1), date(2020, 1, 2)], "column 'a' holds date32[day], not numbers"),
+        ([[1], [2]], "not numbers"),
+    ],
+)
+def test_bad_values_in_parquet_are_one_line_too(tmp_path: Path, values: list[Any], complaint: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_parquet(tmp_path, {"id": ["x", "y"], "a": values}, columns=["a"])
+    assert complaint in str(caught.value)
+
+
+def test_a_long_or_many_lined_value_is_shown_on_one_short_line(tmp_path: Path) -> None:
+    sentence = refusal(tmp_path, f'id,a\nx,"1\n{"9" * 500}z"\n', columns=["a"])
+    assert r"'1\n999" in sentence
+    assert len(sentence) < 200
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
+def test_numbers_are_read_from_text_exactly(tmp_path: Path, numbers: list[float]) -> None:
+    text = "id,a\n" + "".join(f"{row},{number!r}\n" for row, number in enumerate(numbers))
+    assert read(tmp_path, text, columns=["a"]).numeric[:, 0].tolist() == numbers

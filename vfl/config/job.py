@@ -1,0 +1,135 @@
+"""The job: what all parties agree on, compared key by key before any data moves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fact = str | int | float | bool | None
+
+#: Where these stand in a job they are each host's own view of the network, so they are not compared.
+NOT_COMPARED: Final = ("address", "timing")
+
+
+class Document(BaseModel):
+    """Is the base of every part of a document: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PartyEntry(Document):
+    """Is one party as the others know it."""
+
+    role: str
+    width: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many numbers a row it brings to the cut; none for a party without features."""
+    public_key: Annotated[str, Field(pattern=r"^[!-~]{40}$")] | None = None
+    address: str | None = None
+    """`tcp://HOST:PORT` where the others reach it; only the party that they connect to has one."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_tcp(cls, address: str | None) -> str | None:
+        if address is not None and not re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[^:/\s]+):([0-9]{1,5}|\*)", address):
+            raise ValueError("write it as tcp://HOST:PORT")
+        return address
+
+
+class Split(Document):
+    """Says which share of the rows is held out; a row's place follows from its id alone."""
+
+    valid: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train(self) -> Self:
+        if self.valid + self.test >= 1:
+            raise ValueError("valid + test must be below 1, so that rows remain to train on")
+        return self
+
+
+class EarlyStopping(Document):
+    """Ends training when the validation score has not improved for `patience` epochs."""
+
+    patience: Annotated[int, Field(ge=1)] = 5
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class TimingEntry(Document):
+    """How long to be patient, in seconds; see `vfl.wire.link.Timing`."""
+
+    join_s: Annotated[float, Field(gt=0)] = 600.0
+    hear_s: Annotated[float, Field(gt=0)] = 300.0
+    reconnect_s: Annotated[float, Field(gt=0)] = 2.0
+    heartbeat_s: Annotated[float, Field(ge=0.1)] = 1.0
+
+
+class Job(Document):
+    """Is the whole job. `protocols` holds each protocol's own options under its name."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    protocol: str
+    task: Literal["binary", "multiclass", "regression"]
+    classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    ahead: Annotated[int, Field(ge=0, le=32)] = 0
+    """How many batches a feature party may run ahead of its gradients; 0 is exact."""
+    metric: str | None = None
+    """The validation score that picks the best epoch; by default auc, accuracy or rmse."""
+    split: Split = Split()
+    early_stopping: EarlyStopping | None = None
+    optimizer: dict[str, Any] = Field(default_factory=lambda: {"name": "Adam", "lr": 1e-3})
+    schedule: dict[str, Any] | None = None
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    parties: Annotated[dict[str, PartyEntry], Field(min_length=1)]
+    protocols: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    timing: TimingEntry = TimingEntry()
+
+    @field_validator("parties")
+    @classmethod
+    def _names_are_plain(cls, parties: dict[str, PartyEntry]) -> dict[str, PartyEntry]:
+        for name in parties:
+            if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+                raise ValueError(f"{name!r} is no party name: use a-z, 0-9, - and _, starting with a letter")
+        keys = [party.public_key for party in parties.values() if party.public_key]
+        if len(keys) != len(set(keys)):
+            raise ValueError("two parties share one public_key; make each its own with: vfl keys NAME")
+        return parties
+
+    @model_validator(mode="after")
+    def _classes_fit_the_task(self) -> Self:
+        if self.task == "multiclass" and self.classes is None:
+            raise ValueError("classes is missing: a multiclass task says how many there are")
+        if self.task != "multiclass" and self.classes is not None:
+            raise ValueError(f"classes is for a multiclass task, and this one is {self.task}")
+        return self
+
+    def facts(self) -> dict[str, Fact]:
+        """Flattens all that the parties must agree on to one value a dotted key."""
+        return {
+            key: value
+            for key, value in flatten(self.model_dump(mode="json")).items()
+            if not any(part in NOT_COMPARED for part in key.split("."))
+        }
+
+    def with_role(self, role: str) -> list[str]:
+        """Lists the parties of one role, in the job's order."""
+        return [name for name, party in self.parties.items() if party.role == role]
+
+
+def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Fact]:
+    """Flattens nested tables and lists to one scalar a dotted key; an empty table leaves nothing."""
+    flat: dict[str, Fact] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat |= flatten({str(place): item for place, item in enumerate(value)}, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,61 @@
+"""The site: one party's own business, which no other party sees."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from vfl.config.job import Document
+
+
+class TableEntry(Document):
+    """Says where this party's rows are and which columns it brings."""
+
+    source: str
+    """A .csv, .tsv or .parquet file, relative to the site file, or `builtin:NAME`."""
+    id: str = "id"
+    columns: list[str] = Field(default_factory=list)
+    """Names or patterns (`mean *`) of numeric columns; the id and the label are never features."""
+    categorical: list[str] = Field(default_factory=list)
+    standardize: bool = True
+
+
+class LabelEntry(Document):
+    """Says which column holds the label, at the party that has it."""
+
+    column: str
+    positive: str | None = None
+    """In a binary task, the class that counts as 1; by default the later one in sorted order."""
+
+
+class LogEntry(Document):
+    """Says what else to write beside the run folder's own files."""
+
+    tensorboard: bool = False
+
+
+class Site(Document):
+    """Is one party's own document."""
+
+    party: str
+    table: TableEntry
+    label: LabelEntry | None = None
+    bottom: dict[str, Any] | None = None
+    """The network over this party's own columns: a preset with sizes, or a module of its own."""
+    trunk: dict[str, Any] | None = None
+    """At the label party, the network from the cut to the prediction."""
+    optimizer: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+    device: str = "cpu"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    secret_key: str | None = None
+    """This party's secret key file, relative to the site file."""
+    bind: str | None = None
+    """At the party that the others connect to: the address to listen on, if not the job's."""
+    connect: str | None = None
+    """At any other party: where to reach that one from here, if not at the job's address."""
+    insecure: bool = False
+    """Allows clear text beyond this machine; for tests inside a closed network only."""
+    out: str = "runs"
+    log: LogEntry = LogEntry()

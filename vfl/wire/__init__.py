@@ -1,0 +1,1 @@
+"""Messages and how they travel: codec, line, the two drivers, links, handshake, ledger."""

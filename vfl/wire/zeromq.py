@@ -1,0 +1,246 @@
+"""The only file that knows ZeroMQ: one socket a party, its keys, who may connect, who is there.
+
+The hub binds a ROUTER, every other party connects a DEALER to it. On an encrypted port (CURVE) the hub
+lets only listed keys in (ZAP), and a neighbour's name comes from its key. libzmq's own thread encrypts,
+sends, receives and answers heartbeats while a role computes; there is no thread of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import zmq
+from zmq.auth import Authenticator
+from zmq.utils.monitor import recv_monitor_message
+
+from vfl.errors import ConfigError
+from vfl.wire.codec import MAX_FRAME_BYTES, MAX_TENSORS, Buffer
+
+#: Below this many bytes a copy costs less than handing memory over and hearing when it is free again.
+_COPY_BELOW_BYTES: Final = 256 * 1024
+
+_UP: Final = zmq.Event.HANDSHAKE_SUCCEEDED
+_DOWN: Final = zmq.Event.DISCONNECTED
+_DENIED: Final = (
+    zmq.Event.HANDSHAKE_FAILED_AUTH,
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
+)
+_CONTEXT_GONE: Final = (errno.ENOTSOCK, zmq.ETERM)
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """Is a CURVE25519 key pair, each half in the 40 printable characters of Z85."""
+
+    public: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Is one message; `name` is the sender's by its key, None on an unencrypted port."""
+
+    route: bytes
+    name: str | None
+    frames: list[Buffer]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Tells of a connection: "up", "down", or "denied" (with whom or how, in `detail`)."""
+
+    what: str
+    detail: str = ""
+
+
+def make_keys() -> KeyPair:
+    """Makes a new key pair."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(public.decode(), secret.decode())
+
+
+def keys_from_secret(secret: str, where: str) -> KeyPair:
+    """Completes a key pair from its secret half.
+
+    Raises:
+        ConfigError: if the text is no secret key.
+    """
+    try:
+        return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
+    except (zmq.ZMQError, ValueError) as error:
+        raise ConfigError(f"{where}: holds no secret key; make one with: vfl keys NAME") from error
+
+
+class Port:
+    """Is one party's socket, with its monitor and, at an encrypted hub, its doorkeeper."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        hub: bool,
+        keys: KeyPair | None,
+        allowed: Mapping[str, str],
+        hub_key: str | None = None,
+        heartbeat_s: float = 1.0,
+    ) -> None:
+        """Opens the port.
+
+        Args:
+            address: `tcp://host:port`; a hub may say port `*` and finds the real one in `.address`.
+            hub: whether to bind and let others connect, or to connect.
+            keys: this party's own; None for clear text.
+            allowed: at a hub, each listed public key and the party that it stands for.
+            hub_key: at any other party, the hub's public key.
+            heartbeat_s: how often to make sure that the neighbour is there, in seconds.
+
+        Raises:
+            ConfigError: if the address cannot be used.
+        """
+        self._hub = hub
+        self._allowed = dict(allowed)
+        self._denied: list[str] = []
+        # A context of its own, not the process-wide one: two runs in one process have two doorkeepers.
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._doorkeeper = self._start_doorkeeper() if hub and keys else None
+        self._socket = self._context.socket(zmq.ROUTER if hub else zmq.DEALER)
+        self._configure(keys, hub_key, heartbeat_s)
+        self._monitor = self._socket.get_monitor_socket()
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        if self._doorkeeper:
+            self._poller.register(self._doorkeeper.zap_socket, zmq.POLLIN)
+        try:
+            self._socket.bind(address) if hub else self._socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close(0.0)
+            raise ConfigError(_address_trouble(address, error)) from error
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def transmit(self, route: bytes, frames: list[Buffer]) -> bool:
+        """Hands a message to libzmq, which sends it while the role goes on; False if `route` is gone."""
+        parts = [route, *frames] if self._hub else frames
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def wait(self, timeout_s: float) -> list[Arrival | Change]:
+        """Returns what has happened, waiting for the first event up to `timeout_s` seconds."""
+        events: list[Arrival | Change] = []
+        self._receive(events)
+        if events:
+            return events
+        ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
+        if self._doorkeeper and self._doorkeeper.zap_socket in ready:
+            self._admit(events)
+        if self._monitor in ready:
+            self._watch(events)
+        if self._socket in ready:
+            self._receive(events)
+        return events
+
+    def close(self, linger_s: float) -> None:
+        """Closes the port; what was handed over is still sent for up to `linger_s` seconds."""
+        if self._doorkeeper:
+            self._doorkeeper.stop()
+        self._socket.disable_monitor()
+        self._socket.close(linger=int(linger_s * 1000))
+        self._context.destroy(linger=0)
+
+    def _configure(self, keys: KeyPair | None, hub_key: str | None, heartbeat_s: float) -> None:
+        socket = self._socket
+        socket.copy_threshold = _COPY_BELOW_BYTES
+        # Windows bound what is under way (see channel.py); libzmq's own marks would drop messages.
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, int(heartbeat_s * 1000))
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(heartbeat_s * 1500))
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        if self._hub:
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        if keys:
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+            if self._hub:
+                socket.setsockopt(zmq.CURVE_SERVER, 1)
+            else:
+                socket.setsockopt(zmq.CURVE_SERVERKEY, (hub_key or "").encode())
+
+    def _start_doorkeeper(self) -> Authenticator:
+        doorkeeper = Authenticator(self._context)
+        doorkeeper.start()
+        doorkeeper.configure_curve_callback("*", self)
+        return doorkeeper
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Answers the authenticator: whether the holder of a public key may connect."""
+        known = key.decode() in self._allowed
+        if not known:
+            self._denied.append(key.decode())
+        return known
+
+    def _admit(self, events: list[Arrival | Change]) -> None:
+        assert self._doorkeeper is not None  # noqa: S101 - registered with the poller only if it exists
+        question = self._doorkeeper.handle_zap_message(self._doorkeeper.zap_socket.recv_multipart())
+        try:
+            question.send(None)  # our callback answers at once, so the coroutine never waits
+        except StopIteration:
+            pass
+        events.extend(Change("denied", key) for key in self._denied)
+        self._denied.clear()
+
+    def _watch(self, events: list[Arrival | Change]) -> None:
+        while True:
+            try:
+                message: Any = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            event = message["event"]
+            if event == _UP:
+                events.append(Change("up"))
+            elif event == _DOWN:
+                events.append(Change("down"))
+            elif event in _DENIED and not self._hub:
+                events.append(Change("denied", zmq.Event(event).name))
+
+    def _receive(self, events: list[Arrival | Change]) -> None:
+        while True:
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            parts = [frame]
+            while frame.more:
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+                if len(parts) <= MAX_TENSORS + 2:  # one more than is legal, so that the codec refuses it
+                    parts.append(frame)
+            route = parts.pop(0).bytes if self._hub else b""
+            if parts:
+                events.append(Arrival(route, self._name_of(parts[0]), [part.buffer for part in parts]))
+
+    def _name_of(self, frame: zmq.Frame) -> str | None:
+        if not self._doorkeeper:
+            return None
+        return self._allowed[str(frame.get("User-Id"))]
+
+
+def _address_trouble(address: str, error: zmq.ZMQError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"address = {address!r}: the port is in use; end the other process or choose another port"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
+        return f"address = {address!r}: this machine has no such address; name one of its own, or tcp://*:PORT"
+    if error.errno == errno.EACCES:
+        return f"address = {address!r}: not permitted; choose a port above 1023"
+    return f"address = {address!r}: {error.strerror}; write it as tcp://HOST:PORT"
