@@ -1,8 +1,8 @@
 """The top floor: who runs what, in which order; the command line lives here.
 
-    from parties import run
-    result = run("examples/breast_cancer")
-    print(result.metrics["test"]["auc"], result.report)
+from parties import run
+result = run("examples/breast_cancer")
+print(result.metrics["test"]["auc"], result.report)
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Prediction", "Result", "predict", "run"]
 
-_HOME = {"Result": "parties.api", "run": "parties.api", "Prediction": "parties.predicting", "predict": "parties.predicting"}
+_HOME = {
+    "Result": "parties.api",
+    "run": "parties.api",
+    "Prediction": "parties.predicting",
+    "predict": "parties.predicting",
+}
 
 
 def _check_siblings() -> None:
@@ -32,7 +37,9 @@ def _check_siblings() -> None:
         spec = importlib.util.find_spec(name)
         where = Path(spec.origin).resolve().parent if spec and spec.origin else None
         if where != home / name:
-            found = where or next(iter(spec.submodule_search_locations or ()), "nothing") if spec else "nothing"
+            found = (
+                where or next(iter(spec.submodule_search_locations or ()), "nothing") if spec else "nothing"
+            )
             raise ImportError(
                 f"'{name}' is taken by {found}, not by vfl-framework's own {home / name}: "
                 f"rename that folder, or start from another one"

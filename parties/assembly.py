@@ -62,7 +62,9 @@ def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:
     sites = {name: load_placed_site(folder / f"{name}.toml", for_site.get(name, ())) for name in job.parties}
     for name, placed in sites.items():
         if placed.site.party != name:
-            raise ConfigError(f"{name}.toml: party = {placed.site.party!r}: the file is named for {name!r}; make them one")
+            raise ConfigError(
+                f"{name}.toml: party = {placed.site.party!r}: the file is named for {name!r}; make them one"
+            )
     return assemble(job, sites, job_path.name)
 
 
@@ -86,20 +88,20 @@ def assemble(job: Job, sites: Mapping[str, PlacedSite], where: str = "job") -> A
     protocol = _in_file(where, lambda: protocols.load(job.protocol))
     for name in job.protocols:
         if name not in protocols.names():
-            raise ConfigError(f"{where}: protocols.{name}: there is no such protocol; {suggestion(name, protocols.names())}")
-    options = validate(protocol.config, job.protocols.get(job.protocol, {}), f"{where}: protocols.{job.protocol}")
-    roles = {name: party.role for name, party in job.parties.items()}
-    for name, role in roles.items():
-        if role not in protocol.roles:
-            raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
-    widths = {name: party.width for name, party in job.parties.items()}
-    _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
+            known = suggestion(name, protocols.names())
+            raise ConfigError(f"{where}: protocols.{name}: there is no such protocol; {known}")
+    options = validate(
+        protocol.config, job.protocols.get(job.protocol, {}), f"{where}: protocols.{job.protocol}"
+    )
+    _check_parties(job, protocol, options, where)
     if job.metric is not None and job.metric not in METRICS[job.task]:
         raise ConfigError(f"{where}: metric = {job.metric!r}: {suggestion(job.metric, METRICS[job.task])}")
     assembly = Assembly(job, protocol, options, sites)
     for name, party in job.parties.items():
         if party.address and name != assembly.hub:
-            raise ConfigError(f"{where}: parties.{name}.address: only {assembly.hub} is connected to; leave it out")
+            raise ConfigError(
+                f"{where}: parties.{name}.address: only {assembly.hub} is connected to; leave it out"
+            )
     for placed in sites.values():
         _check_site(assembly, placed.site)
     return assembly
@@ -115,11 +117,15 @@ def check_network(assembly: Assembly, site: Site) -> str:
     where = f"{site.party}.toml"
     address = (site.bind if site.party == hub else site.connect) or job.parties[hub].address
     if address is None:
-        raise ConfigError(f"job: parties.{hub}.address: is missing; write tcp://HOST:PORT where the others reach {hub}")
+        raise ConfigError(
+            f"job: parties.{hub}.address: is missing; write tcp://HOST:PORT where the others reach {hub}"
+        )
     listed = [name for name, party in job.parties.items() if party.public_key]
     if listed and len(listed) < len(job.parties):
         missing = next(name for name in job.parties if name not in listed)
-        raise ConfigError(f"job: parties.{missing}.public_key: is missing; make a key pair with: vfl keys {missing}")
+        raise ConfigError(
+            f"job: parties.{missing}.public_key: is missing; make a key pair with: vfl keys {missing}"
+        )
     if not listed and not is_loopback(address) and not site.insecure:
         raise ConfigError(
             f"job: parties.*.public_key: none is listed, and {address} leaves this machine in clear text; "
@@ -135,24 +141,41 @@ def is_loopback(address: str) -> bool:
     return bool(_LOOPBACK.match(address))
 
 
+def _check_parties(job: Job, protocol: Protocol, options: BaseModel, where: str) -> None:
+    roles = {name: party.role for name, party in job.parties.items()}
+    for name, role in roles.items():
+        if role not in protocol.roles:
+            raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
+    widths = {name: party.width for name, party in job.parties.items()}
+    _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
+
+
 def _check_site(assembly: Assembly, site: Site) -> None:
     where = f"{site.party}.toml"
     party = assembly.job.parties.get(site.party)
     if party is None:
-        raise ConfigError(f"{where}: party = {site.party!r}: is not in the job; {suggestion(site.party, assembly.job.parties)}")
+        known = suggestion(site.party, assembly.job.parties)
+        raise ConfigError(f"{where}: party = {site.party!r}: is not in the job; {known}")
     has_columns = bool(site.table.columns or site.table.categorical)
     if has_columns and party.width is None:
-        raise ConfigError(f"{where}: table.columns: the job gives {site.party} no width; add one there, or leave them out")
+        raise ConfigError(
+            f"{where}: table.columns: the job gives {site.party} no width; add one there, or leave them out"
+        )
     if not has_columns and party.width is not None:
-        raise ConfigError(f"{where}: table.columns: is missing; the job expects width {party.width} from {site.party}")
+        raise ConfigError(
+            f"{where}: table.columns: is missing; the job expects width {party.width} from {site.party}"
+        )
     if party.role == "label" and site.label is None:
         raise ConfigError(f"{where}: label: is missing; add [label] with the column that holds it")
-    if party.role != "label":
-        for key in ("label", "trunk"):
-            if getattr(site, key) is not None:
-                raise ConfigError(f"{where}: {key}: belongs to the label party, and {site.party} is a {party.role} party")
+    extra = [key for key in ("label", "trunk") if getattr(site, key) is not None]
+    if party.role != "label" and extra:
+        raise ConfigError(
+            f"{where}: {extra[0]}: belongs to the label party, and {site.party} is a {party.role} party"
+        )
     if not has_columns and site.bottom is not None:
-        raise ConfigError(f"{where}: bottom: there are no columns to give it; name some in table.columns, or leave it out")
+        raise ConfigError(
+            f"{where}: bottom: there are no columns to give it; name some in table.columns, or leave it out"
+        )
 
 
 def _parties_of(job_path: Path) -> Mapping[str, Any]:

@@ -48,7 +48,12 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
     job, table = assembly.job, []
     for name, width in contributors_of(assembly).items():
         sent, received = assembly.protocol.module.step_bytes(width, job.batch_size)
-        row: dict[str, Any] = {"party": name, "width": width, "sent_a_step": sent, "received_a_step": received}
+        row: dict[str, Any] = {
+            "party": name,
+            "width": width,
+            "sent_a_step": sent,
+            "received_a_step": received,
+        }
         if rows is not None:
             steps = -(-rows["train"] // job.batch_size)
             evaluated, _ = assembly.protocol.module.step_bytes(width, max(rows["valid"], 1))
@@ -69,7 +74,11 @@ def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> di
     job, site = assembly.job, placed.site
     assert site.label is not None  # noqa: S101 - checked with the assembly
     code = fit_labels(
-        holding.table, holding.splits["train"], task=job.task, classes=job.classes, positive=site.label.positive
+        holding.table,
+        holding.splits["train"],
+        task=job.task,
+        classes=job.classes,
+        positive=site.label.positive,
     )
     encode_labels(holding.table, code)
     widths = contributors_of(assembly)
@@ -77,6 +86,3 @@ def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> di
     joint = build_joint(assembly, placed, widths | ({site.party: width} if width else {}))
     learner_of(job, site, joint)
     return {"trunk": parameter_count(joint)}
-
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -38,11 +39,17 @@ _debug = click.option("--debug", is_flag=True, help="Show where an error came fr
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 _out = click.option("--out", type=_PATH, help="Where run folders go (default: runs, or as the site says).")
 _set = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, e.g. epochs=3 or split.test=0.1."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key, e.g. epochs=3 or split.test=0.1.",
 )
 
 
-@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="vfl")
 def cli() -> None:
     """Train one model on columns that several organisations hold, without showing them to each other.
@@ -81,6 +88,7 @@ def run(
         from parties.api import run_assembly
         from parties.assembly import assemble_folder
         from parties.display import Display
+        from parties.printing import print_summary
 
         assembly = assemble_folder(job, overrides)
         with Display(list(assembly.job.parties)) as display:
@@ -88,19 +96,27 @@ def run(
         if as_json:
             _print_json(result.summary)
         else:
-            _print_summary(result.summary)
+            print_summary(result.summary)
 
 
 @cli.command(epilog=EXIT_CODES)
 @click.argument("job", type=_PATH, metavar="JOB.toml")
 @click.argument("site", type=_PATH, metavar="SITE.toml")
-@click.option("--insecure", is_flag=True, help="Allow clear text beyond this machine. For closed test networks only.")
+@click.option(
+    "--insecure", is_flag=True, help="Allow clear text beyond this machine. For closed test networks only."
+)
 @_set
 @_out
 @_json
 @_debug
 def party(
-    job: Path, site: Path, insecure: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool, debug: bool
+    job: Path,
+    site: Path,
+    insecure: bool,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    debug: bool,
 ) -> None:
     """Run one party of a job on this host; start the parties in any order.
 
@@ -112,6 +128,7 @@ def party(
     with _reporting(as_json, debug):
         from parties.assembly import load_placed_site
         from parties.display import Display
+        from parties.printing import print_summary
         from parties.single import run_party
         from vfl.config.load import load_job
 
@@ -123,14 +140,17 @@ def party(
         if as_json:
             _print_json(result.summary)
         elif result.summary["metrics"]:
-            _print_summary(result.summary)
+            print_summary(result.summary)
         else:
-            _tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {result.folder}/{placed.site.party}")
+            where = result.folder / placed.site.party
+            _tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {where}")
 
 
 @cli.command()
 @click.argument("name")
-@click.option("--dir", "folder", type=_PATH, default=Path("keys"), show_default=True, help="Where the files go.")
+@click.option(
+    "--dir", "folder", type=_PATH, default=Path("keys"), show_default=True, help="Where the files go."
+)
 @_debug
 def keys(name: str, folder: Path, debug: bool) -> None:
     """Make a key pair for a party.
@@ -170,17 +190,18 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
     """
     with _reporting(as_json, debug):
         from parties.check import check_site, learned_by, traffic_of
+        from parties.printing import print_check
 
         assembly = _assembly_to_check(job, site, overrides)
         checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
         traffic = traffic_of(assembly, checks[0].rows if checks else None)
         learned = learned_by(assembly)
         if as_json:
-            found = [{"party": c.party, "rows": c.rows, "columns": c.columns, "parameters": c.parameters} for c in checks]
-            _print_json({"status": "valid", "run": assembly.job.name, "protocol": assembly.protocol.name,
-                         "parties": found, "traffic": traffic, "learned": dict(learned)})  # fmt: skip
+            found = {"status": "valid", "run": assembly.job.name, "protocol": assembly.protocol.name}
+            sites = [dataclasses.asdict(site_check) for site_check in checks]
+            _print_json({**found, "parties": sites, "traffic": traffic, "learned": dict(learned)})
         else:
-            _print_check(assembly, checks, traffic, learned)
+            print_check(assembly, checks, traffic, learned)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -235,7 +256,9 @@ def report(run_folder: Path, debug: bool) -> None:
 
         found = sorted([*run_folder.glob(RECORD_FILE), *run_folder.glob(f"*/{RECORD_FILE}")])
         if not found:
-            raise ConfigError(f"{run_folder}: no {RECORD_FILE} in it; name a finished run that holds the label party")
+            raise ConfigError(
+                f"{run_folder}: no {RECORD_FILE} in it; name a finished run that holds the label party"
+            )
         click.echo(write_report(found[0].parent, read_json(found[0])))
 
 
@@ -249,13 +272,14 @@ def protocols(debug: bool) -> None:
       vfl protocols
     """
     with _reporting(False, debug):
+        from parties.printing import wrapped
         from protocols import load, names
 
         for name in names():
             protocol = load(name)
             click.echo(click.style(name, bold=True) + f"  {protocol.summary}")
             for role, learns in protocol.learns.items():
-                click.echo(_wrapped(f"{role}: {learns}", "    "))
+                click.echo(wrapped(f"{role}: {learns}", "    "))
 
 
 def main() -> None:
@@ -303,7 +327,9 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
 
     if job.is_dir():
         if site is not None:
-            raise ConfigError(f"{site}: with a folder every site in it is checked; name the job file for one site")
+            raise ConfigError(
+                f"{site}: with a folder every site in it is checked; name the job file for one site"
+            )
         return assemble_folder(job, overrides)
     sites = {}
     if site is not None:
@@ -320,55 +346,6 @@ def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:
             raise ConfigError(f"--table {pair}: write it as PARTY=FILE, for example --table bank=new.csv")
         tables[name] = Path(path)
     return tables
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    from parties.display import readable_bytes
-
-    test, alone = summary["metrics"].get("test", {}), summary["alone"].get("test", {})
-    rows = summary["rows"]
-    click.echo(f"{summary['run']}: {len(summary['parties'])} parties, {sum(rows.values())} rows, {summary['seconds']:.1f} s")
-    if test:
-        click.echo(f"  {'test score':<20}{'together':>10}{'alone':>10}")
-        for name, value in test.items():
-            other = f"{alone[name]:>10.4f}" if name in alone else f"{'–':>10}"
-            click.echo(f"  {name:<20}{value:>10.4f}{other}")
-        click.echo(f"  (alone: the label party with {_alone_words(summary['alone'])})")
-    for name, counts in summary["bytes"].items():
-        click.echo(f"  {name}: sent {readable_bytes(counts['sent'])}, received {readable_bytes(counts['received'])}")
-    if summary["report"]:
-        click.echo(f"report: {summary['report']}")
-
-
-def _alone_words(alone: dict[str, Any]) -> str:
-    if alone["kind"] == "own features":
-        return "its own columns only, same settings"
-    return "no columns of its own: it predicts the " + ("mean" if alone["kind"] == "mean" else "class shares")
-
-
-def _print_check(assembly: Assembly, checks: list[Any], traffic: list[dict[str, Any]], learned: list[tuple[str, str]]) -> None:
-    from parties.display import readable_bytes
-
-    job = assembly.job
-    click.echo(f"{job.name}: valid; {assembly.protocol.name}, {job.task}, {len(job.parties)} parties, {job.epochs} epochs")
-    for found in checks:
-        rows = ", ".join(f"{count} {name}" for name, count in found.rows.items())
-        parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
-        click.echo(f"  {found.party}: {found.columns} columns; rows: {rows}; parameters: {parameters}")
-    click.echo(f"bytes, at {job.batch_size} rows a step:")
-    for row in traffic:
-        line = f"  {row['party']}: width {row['width']}, sends {readable_bytes(row['sent_a_step'])} and receives "
-        line += f"{readable_bytes(row['received_a_step'])} a step"
-        if "sent_an_epoch" in row:
-            line += f"; {readable_bytes(row['sent_an_epoch'])} and {readable_bytes(row['received_an_epoch'])} an epoch"
-        click.echo(line)
-    click.echo("who will learn what:")
-    for name, learns in learned:
-        click.echo(_wrapped(f"{name}: {learns}", "  "))
-
-
-def _wrapped(text: str, indent: str) -> str:
-    return click.wrap_text(text, width=96, initial_indent=indent, subsequent_indent=indent + "  ")
 
 
 def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import Any, Final, Self
@@ -35,7 +34,9 @@ class Display:
         self._is_live = self._console.is_terminal
         self._printed: dict[str, float] = {}
         self._started = time.monotonic()
-        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=8, transient=True)
+        self._live = Live(
+            console=self._console, get_renderable=self._table, refresh_per_second=8, transient=True
+        )
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -54,29 +55,24 @@ class Display:
         _SHOW.get(event["event"], _show_nothing)(row, event)
         line = self._line(event)
         if line:
-            self._console.print(Text(line, style="yellow" if event["event"] in _LOUD else ""))
+            self._console.print(Text(line, style="yellow" if event["event"] in _LOUD else ""), soft_wrap=True)
 
     def _line(self, event: Event) -> str:
         """Says what is worth a line of its own: at a terminal only what the table cannot show."""
-        what, party = event["event"], event["party"]
-        if what == "stranger":
-            return f"{party}: turned away a stranger: {event['key']}"
-        if what == "said":
-            return f"{party}: {event['text']}"
+        always = _ALWAYS.get(event["event"])
+        if always:
+            return always.format(**event)
         if self._is_live:
             return ""
-        if what == "listening":
-            return f"{party}: listening on {event['address']}"
-        if what == "waiting":
-            return self._seldom(party, f"{party}: waiting for {_names(event['for'])} ({event['seconds']:.0f} s)")
-        if what == "started":
-            return f"{party}: joined; {_counts(event['rows'])}"
-        if what == "phase":
-            return f"{party}: {event['phase']}"
-        if what == "epoch" and event.get("loss") is not None:
-            done = event["epoch"] == event["epochs"]
-            return _epoch_line(event) if done else self._seldom("epoch", _epoch_line(event))
-        return ""
+        if event["event"] == "waiting":
+            line = f"{event['party']}: waiting for {_names(event['for'])} ({event['seconds']:.0f} s)"
+            return self._seldom(event["party"], line)
+        if event["event"] == "epoch" and event.get("loss") is not None:
+            last = event["epoch"] == event["epochs"]
+            return _epoch_line(event) if last else self._seldom("epoch", _epoch_line(event))
+        if event["event"] == "started":
+            return f"{event['party']}: joined; {_counts(event['rows'])}"
+        return _PLAIN.get(event["event"], "").format(**event)
 
     def _seldom(self, topic: str, line: str) -> str:
         now = time.monotonic()
@@ -160,6 +156,8 @@ _SHOW: Final = {
     "done": _state("done"),
     "failed": _state("failed: {error}"),
 }
+_ALWAYS: Final = {"stranger": "{party}: turned away a stranger: {key}", "said": "{party}: {text}"}
+_PLAIN: Final = {"listening": "{party}: listening on {address}", "phase": "{party}: {phase}"}
 _LOUD: Final = ("stranger",)
 
 
@@ -169,8 +167,3 @@ def _names(names: list[str]) -> str:
 
 def _counts(rows: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in rows.items()) + " rows"
-
-
-def say(text: str) -> None:
-    """Prints one line to standard error."""
-    print(text, file=sys.stderr)

@@ -1,14 +1,14 @@
 """What a running party tells whoever started it: small JSON-able records, and where they go.
 
-    {"event": "listening", "party", "address"}             the hub is open to the others
-    {"event": "waiting", "party", "for": [...], "seconds"} nothing to do but wait
-    {"event": "stranger", "party", "key"}                  someone was turned away
-    {"event": "started", "party", "rows"}                  the handshake is over
-    {"event": "step", "party", "epoch", "epochs", "step", "steps", "loss", "rows_per_s", "sent", "received"}
-    {"event": "epoch", "party", "epoch", "epochs", "loss", "valid", "best"}
-    {"event": "phase", "party", "phase"}                   something else takes time
-    {"event": "done", "party", "result"}
-    {"event": "failed", "party", "error", "kind", "exit_code"}
+{"event": "listening", "party", "address"}             the hub is open to the others
+{"event": "waiting", "party", "for": [...], "seconds"} nothing to do but wait
+{"event": "stranger", "party", "key"}                  someone was turned away
+{"event": "started", "party", "rows"}                  the handshake is over
+{"event": "step", "party", "epoch", "epochs", "step", "steps", "loss", "rows_per_s", "sent", "received"}
+{"event": "epoch", "party", "epoch", "epochs", "loss", "valid", "best"}
+{"event": "phase", "party", "phase"}                   something else takes time
+{"event": "done", "party", "result"}
+{"event": "failed", "party", "error", "kind", "exit_code"}
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ METRICS_FILE: Final = "metrics.jsonl"
 class RunJournal:
     """Keeps a party's folder while it trains and passes progress on; a `vfl.journal.Journal`."""
 
-    def __init__(self, party: str, folder: Path, sink: Sink, *, epochs: int, tensorboard: bool = False) -> None:
+    def __init__(
+        self, party: str, folder: Path, sink: Sink, *, epochs: int, tensorboard: bool = False
+    ) -> None:
         """Makes the journal.
 
         Args:
@@ -80,7 +82,8 @@ class RunJournal:
                 file.write(line)
         except OSError as error:
             raise StorageError(
-                f"{self._folder / METRICS_FILE}: cannot be written ({error.strerror}); free some space, or use --out"
+                f"{self._folder / METRICS_FILE}: cannot be written ({error.strerror}); free some space, or "
+                f"choose another folder with --out"
             ) from error
         self._tell("epoch", epochs=self._epochs, **record, **self._bytes())
         if self._writer is not None:

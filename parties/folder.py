@@ -54,7 +54,9 @@ class Staging:
 
     def give_up(self) -> Path | None:
         """Puts away what an unfinished run leaves: its checkpoints under `NAME.stopped`, else nothing."""
-        kept = any(checkpoint_path(folder, LAST).exists() for folder in self.path.iterdir() if folder.is_dir())
+        kept = any(
+            checkpoint_path(folder, LAST).exists() for folder in self.path.iterdir() if folder.is_dir()
+        )
         if kept:
             return self._rename(self.path, ".stopped")
         shutil.rmtree(self.path, ignore_errors=True)

@@ -29,6 +29,7 @@ from vfl.data.batches import Rows
 from vfl.data.features import LabelCode, Preparation, encode_labels, fit_labels
 from vfl.errors import ConfigError
 from vfl.journal import Journal, Silent
+from vfl.learn.cut import Joint, joined_width
 from vfl.learn.learner import Learner
 from vfl.learn.networks import build_network, import_object
 from vfl.learn.outcome import Outcome
@@ -63,7 +64,9 @@ def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
     rows = rows_of(job, holding, encode_labels(holding.table, code).y)
     contributors = contributors_of(assembly)
     own = _own_bottom(assembly, placed, holding.preparation)
-    joint = learner_of(job, placed.site, build_joint(assembly, placed, _widths(assembly, contributors, own is not None)))
+    joint = learner_of(
+        job, placed.site, build_joint(assembly, placed, _widths(assembly, contributors, own is not None))
+    )
 
     async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
         return await assembly.protocol.roles["label"](
@@ -136,11 +139,15 @@ def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any
     assert seat.rows is not None  # noqa: S101 - only the training seat comes here
     preparation = seat.holding.preparation
     if preparation is None:
-        output = constant_output(job.task, seat.rows.truth("train"), seat.rows.count("test"), job.classes or 2)
+        output = constant_output(
+            job.task, seat.rows.truth("train"), seat.rows.count("test"), job.classes or 2
+        )
         kind = "mean" if job.task == "regression" else "class shares"
         return {"kind": kind, "test": score(job.task, seat.rows.truth("test"), output)}
     own = learner_of(job, placed.site, build_bottom(job, placed, preparation, "alone bottom"))
-    joint = learner_of(job, placed.site, build_joint(assembly, placed, _widths(assembly, {}, True), "alone trunk"))
+    joint = learner_of(
+        job, placed.site, build_joint(assembly, placed, _widths(assembly, {}, True), "alone trunk")
+    )
 
     async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
         return await assembly.protocol.roles["label"](
@@ -154,7 +161,9 @@ def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any
             journal=Silent(),
         )
 
-    result = rehearse({name: role}, seat.kinds, streams={name: stream_of(job, placed.site, "alone")}, record=False)
+    result = rehearse(
+        {name: role}, seat.kinds, streams={name: stream_of(job, placed.site, "alone")}, record=False
+    )
     outcome: Outcome = result.results[name]
     return {"kind": "own features", "test": outcome.test}
 
@@ -172,7 +181,11 @@ def constant_output(task: str, truth: np.ndarray, n: int, classes: int) -> np.nd
 def contributors_of(assembly: Assembly) -> dict[str, int]:
     """Returns each feature party's cut width, in the job's order."""
     parties = assembly.job.parties
-    return {name: width for name in assembly.job.with_role("feature") if (width := parties[name].width) is not None}
+    return {
+        name: width
+        for name in assembly.job.with_role("feature")
+        if (width := parties[name].width) is not None
+    }
 
 
 def build_joint(
@@ -183,19 +196,18 @@ def build_joint(
     Raises:
         ConfigError: if the cut or the trunk cannot be built.
     """
-    job, module = assembly.job, assembly.protocol.module
+    job = assembly.job
     where = f"{placed.site.party}.toml: trunk"
     with RngStream(derive_seed(job.seed, placed.site.party, purpose)):
         cut = _cut_of(assembly, placed)
         trunk = build_network(
             placed.site.trunk or DEFAULT_TRUNK,
-            inputs=module.joined_width(cut, widths),
+            inputs=joined_width(cut, widths),
             output=output_width(job.task, job.classes or 2),
             where=where,
             folder=placed.folder,
         )
-        joint: torch.nn.Module = module.Joint(cut, trunk)
-    return joint
+        return Joint(cut, trunk)
 
 
 def _cut_of(assembly: Assembly, placed: PlacedSite) -> str | torch.nn.Module:
@@ -206,7 +218,9 @@ def _cut_of(assembly: Assembly, placed: PlacedSite) -> str | torch.nn.Module:
     made = import_object(cut, where, placed.folder)
     module = made() if callable(made) else made
     if not isinstance(module, torch.nn.Module):
-        raise ConfigError(f"{where} = {cut!r}: is no torch.nn.Module; name a class of one that takes no arguments")
+        raise ConfigError(
+            f"{where} = {cut!r}: is no torch.nn.Module; name a class of one that takes no arguments"
+        )
     return module
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import subprocess  # noqa: S404 - the parties are processes
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
-import torch
 
 from parties.assembly import Assembly
+from parties.cores import share_of_cores, threads_for
 from parties.events import Event, RunJournal, Sink
 from parties.party import finish, now, predictor_seat, take_seat
 from parties.seat import Seat
@@ -43,19 +42,12 @@ class PartyFailed(VflError):
         self.where = where
 
 
-def share_of_cores(n_parties: int) -> int:
-    """Divides this process's cores among local parties: each gets one at least.
-
-    Two processes that each take every core are many times slower than one thread each.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // n_parties)
-
-
 # --- all in one process ----------------------------------------------------------------------------
 
 
-def train_in_process(assembly: Assembly, folders: Mapping[str, Path], sink: Sink) -> dict[str, dict[str, Any]]:
+def train_in_process(
+    assembly: Assembly, folders: Mapping[str, Path], sink: Sink
+) -> dict[str, dict[str, Any]]:
     """Trains all parties in this process, through the real codec; returns each party's result.
 
     Raises:
@@ -74,7 +66,14 @@ def train_in_process(assembly: Assembly, folders: Mapping[str, Path], sink: Sink
             played = _rehearse(seats)
             return {
                 name: finish(
-                    assembly, seat, played.results[name], folders[name], sink, played.ledgers[name], started, clock
+                    assembly,
+                    seat,
+                    played.results[name],
+                    folders[name],
+                    sink,
+                    played.ledgers[name],
+                    started,
+                    clock,
                 )
                 for name, seat in seats.items()
             }
@@ -105,17 +104,6 @@ def _rehearse(seats: Mapping[str, Seat]) -> Any:  # noqa: ANN401 - a Rehearsal
     )
 
 
-@contextmanager
-def threads_for(count: int) -> Iterator[None]:
-    """Computes with `count` threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # --- one process each ------------------------------------------------------------------------------
 
 
@@ -128,7 +116,9 @@ class _Child:
     ended: bool = False
 
 
-def train_in_processes(assembly: Assembly, folders: Mapping[str, Path], sink: Sink) -> dict[str, dict[str, Any]]:
+def train_in_processes(
+    assembly: Assembly, folders: Mapping[str, Path], sink: Sink
+) -> dict[str, dict[str, Any]]:
     """Trains all parties, one process each, over CURVE on loopback; returns each party's result.
 
     Raises:
@@ -178,7 +168,7 @@ def _start(
         "keys": {"public": keys.public, "secret": keys.secret},
         "threads": threads,
     }
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+    process = subprocess.Popen(
         [sys.executable, "-m", "parties.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -67,7 +67,9 @@ def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[
     return seat, journal
 
 
-def train_party(assembly: Assembly, name: str, folder: Path, sink: Sink, connection: Connection) -> dict[str, Any]:
+def train_party(
+    assembly: Assembly, name: str, folder: Path, sink: Sink, connection: Connection
+) -> dict[str, Any]:
     """Runs one party's whole training; returns its result, whole at the label party.
 
     Raises:
@@ -109,9 +111,18 @@ def finish(
     journal.keep_best(seat.learners, outcome.best_epoch if outcome else None)
     write_json(folder / LEDGER_FILE, ledger.rows())
     if not isinstance(seat, LabelSeat) or outcome is None:
-        result = {"status": "finished", "run": assembly.job.name, "protocol": assembly.protocol.name}
-        result |= {"parties": list(assembly.job.parties), "rows": seat.holding.counts, "metrics": {}, "alone": {}}
-        result |= {"seconds": round(time.perf_counter() - clock, 3), "bytes": {seat.name: traffic(ledger)}, "report": None}
+        result: dict[str, Any] = {
+            "status": "finished",
+            "run": assembly.job.name,
+            "protocol": assembly.protocol.name,
+            "parties": list(assembly.job.parties),
+            "rows": seat.holding.counts,
+            "metrics": {},
+            "alone": {},
+            "seconds": round(time.perf_counter() - clock, 3),
+            "bytes": {seat.name: traffic(ledger)},
+            "report": None,
+        }
         write_json(folder / RESULT_FILE, result)
         return result
     sink({"event": "phase", "party": seat.name, "phase": "training alone, to compare"})
@@ -185,7 +196,9 @@ def _announced(seat: Seat, sink: Sink) -> Role[Any]:
 
 def _open_port(assembly: Assembly, name: str, connection: Connection) -> Port:
     job, hub = assembly.job, assembly.hub
-    keys = {party.public_key: peer for peer, party in job.parties.items() if party.public_key and peer != name}
+    keys = {
+        party.public_key: peer for peer, party in job.parties.items() if party.public_key and peer != name
+    }
     return Port(
         connection.address(),
         hub=name == hub,
@@ -236,4 +249,3 @@ def _truth(seat: LabelSeat, outcome: Outcome) -> list[str]:
     if seat.code.task == "regression":
         return [repr(float(value)) for value in outcome.test_truth]
     return [seat.code.classes[int(value)] for value in outcome.test_truth]
-

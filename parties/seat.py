@@ -89,7 +89,8 @@ def hold(job: Job, placed: PlacedSite) -> Holding:
     n_train = len(splits["train"])
     if job.batch_size > n_train:
         raise DataError(
-            f"job: batch_size = {job.batch_size}: {table.source} has {n_train} training rows; choose at most {n_train}"
+            f"job: batch_size = {job.batch_size}: {table.source} has {n_train} training rows; "
+            f"choose at most {n_train}"
         )
     preparation = features = None
     if site.table.columns or site.table.categorical:
@@ -145,7 +146,9 @@ def plan_of(job: Job) -> Plan:
     )
 
 
-def build_bottom(job: Job, placed: PlacedSite, preparation: Preparation, purpose: str = "bottom") -> torch.nn.Module:
+def build_bottom(
+    job: Job, placed: PlacedSite, preparation: Preparation, purpose: str = "bottom"
+) -> torch.nn.Module:
     """Builds a party's bottom with the initial weights that follow from the job's seed.
 
     Raises:
@@ -185,7 +188,11 @@ def with_handshake(assembly: Assembly, name: str, holding: Holding, role: Role[A
     """Puts the handshake before a role."""
     hub = assembly.hub
     peers = [peer for peer in assembly.job.parties if peer != name]
-    facts: dict[str, Fact] = {"vfl version": vfl.__version__, "rows": len(holding.table), **assembly.job.facts()}
+    facts: dict[str, Fact] = {
+        "vfl version": vfl.__version__,
+        "rows": len(holding.table),
+        **assembly.job.facts(),
+    }
     nonce = secrets.token_bytes(16)
 
     async def greeted(line: Line) -> Any:  # noqa: ANN401 - what the role returns
@@ -202,7 +209,9 @@ def kinds_of(assembly: Assembly) -> tuple[type[Message], ...]:
 
 def stream_of(job: Job, site: Site, purpose: str = "training") -> RngStream:
     """Returns a party's random state."""
-    return RngStream(derive_seed(job.seed, site.party, purpose), build_device(site.device, f"{site.party}.toml"))
+    return RngStream(
+        derive_seed(job.seed, site.party, purpose), build_device(site.device, f"{site.party}.toml")
+    )
 
 
 def _read(placed: PlacedSite, *, label: str | None, label_optional: bool) -> Table:
@@ -219,4 +228,3 @@ def _read(placed: PlacedSite, *, label: str | None, label_optional: bool) -> Tab
         )
     except DataError as error:
         raise DataError(f"{placed.site.party}.toml: table: {error}") from error
-

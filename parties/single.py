@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from parties.assembly import Assembly, PlacedSite, assemble, check_network, is_loopback
+from parties.cores import share_of_cores, threads_for
 from parties.events import Sink
 from parties.folder import Staging
-from parties.local import share_of_cores, threads_for
 from parties.party import Connection, predict_party, train_party
 from parties.summary import REPORT_FILE
 from parties.trained import Trained
@@ -95,7 +95,9 @@ def read_secret(assembly: Assembly, placed: PlacedSite) -> KeyPair:
     keys = keys_from_secret(text, where)
     listed = assembly.job.parties[site.party].public_key
     if keys.public != listed:
-        raise ConfigError(f"{where}: belongs to public key {keys.public}, and the job lists {listed} for {site.party}")
+        raise ConfigError(
+            f"{where}: belongs to public key {keys.public}, and the job lists {listed} for {site.party}"
+        )
     return keys
 
 
@@ -111,7 +113,9 @@ def write_keys(name: str, folder: Path) -> tuple[KeyPair, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise ConfigError(f"{secret}: exists already, and a run may depend on it; move it away first") from error
+        raise ConfigError(
+            f"{secret}: exists already, and a run may depend on it; move it away first"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}; choose another folder with --dir") from error
     with os.fdopen(handle, "w", encoding="ascii") as file:

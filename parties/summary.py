@@ -23,7 +23,12 @@ from vfl.learn.outcome import Outcome
 from vfl.learn.scores import probabilities
 from vfl.wire.ledger import Ledger
 
-LEDGER_FILE, RESULT_FILE, REPORT_FILE, RECORD_FILE = "ledger.json", "result.json", "report.html", "record.json"
+LEDGER_FILE, RESULT_FILE, REPORT_FILE, RECORD_FILE = (
+    "ledger.json",
+    "result.json",
+    "report.html",
+    "record.json",
+)
 PREDICTIONS_FILE: Final = "predictions.csv"
 
 
@@ -55,7 +60,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); free some space, or use --out") from error
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}); free some space, or use --out"
+        ) from error
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - anything JSON can say
@@ -108,7 +115,11 @@ def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
         "seconds": course.seconds,
         "started": course.started,
         "parties": [
-            {"name": name, "role": party.role, "width": party.width if party.role != "label" or has_features else None}
+            {
+                "name": name,
+                "role": party.role,
+                "width": party.width if party.role != "label" or has_features else None,
+            }
             for name, party in job.parties.items()
         ],
         "rows": seat.holding.counts,
@@ -123,7 +134,11 @@ def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
         "learned": _learned(assembly),
         "ledger": rows,
         "waited_s": waited,
-        "versions": {"vfl": vfl.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        "versions": {
+            "vfl": vfl.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
         "seed": job.seed,
     }
 
@@ -160,7 +175,9 @@ def write_predictions(
             writer.writerow(["id", *header])
             writer.writerows(zip(ids, *columns, strict=True))
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another file with --out") from error
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}); choose another file with --out"
+        ) from error
 
 
 def prediction_columns(code: LabelCode, output: np.ndarray) -> tuple[list[str], list[list[Any]]]:
@@ -184,6 +201,12 @@ def _held_out(task: str, outcome: Outcome) -> dict[str, Any] | None:
 
 def _learned(assembly: Assembly) -> list[dict[str, str]]:
     learns, parties = assembly.protocol.learns, assembly.job.parties
-    rows = [{"party": name, "learns": learns[party.role]} for name, party in parties.items() if party.role in learns]
-    others = [{"party": who, "learns": what} for who, what in learns.items() if who not in assembly.protocol.roles]
+    rows = [
+        {"party": name, "learns": learns[party.role]}
+        for name, party in parties.items()
+        if party.role in learns
+    ]
+    others = [
+        {"party": who, "learns": what} for who, what in learns.items() if who not in assembly.protocol.roles
+    ]
     return rows + others

@@ -36,7 +36,9 @@ def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
     write_document(folder / JOB_FILE, job)
     # Relative paths begin at the site's folder, and this copy stands elsewhere.
     table = placed.site.table
-    source = table.source if table.source.startswith("builtin:") else os.path.join(placed.folder, table.source)
+    source = (
+        table.source if table.source.startswith("builtin:") else os.path.join(placed.folder, table.source)
+    )
     secret = placed.site.secret_key and os.path.join(placed.folder, placed.site.secret_key)
     moved = placed.site.model_copy(
         update={"table": table.model_copy(update={"source": source}), "secret_key": secret}
@@ -52,7 +54,9 @@ def load_trained(folder: Path) -> Trained:
         StorageError: if its checkpoint is damaged.
     """
     if not (folder / JOB_FILE).is_file():
-        raise ConfigError(f"{folder}: is no party's folder of a finished run; name runs/NAME or runs/NAME/PARTY")
+        raise ConfigError(
+            f"{folder}: is no party's folder of a finished run; name runs/NAME or runs/NAME/PARTY"
+        )
     job, site = load_job(folder / JOB_FILE), load_site(folder / SITE_FILE)
     best = load_checkpoint(folder, BEST)
     saved: dict[str, Any] = best.state["saved"]

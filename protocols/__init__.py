@@ -4,7 +4,8 @@ A protocol is a module in this folder, or one that an installed package names un
 group `vfl.protocols`. It holds, in this order:
 
 - a docstring: the first line says what it is; a line `sender --Message--> receiver` for each thing
-  that is said; a section "Who learns what:" with one line `role: sentence` each; its source;
+  that is said; a section "Who learns what:" with `role: sentences` each, further lines indented; its
+  source;
 - `Config`, a pydantic model of its options; `MESSAGES`, the kinds that it says;
 - `HUB`, the role whose party has the one open port;
 - its arithmetic as plain functions, among them `check_roster(config, roles, widths)`, which refuses who
@@ -20,7 +21,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -30,12 +31,13 @@ from pydantic import BaseModel
 
 from vfl.config.load import suggestion
 from vfl.errors import ConfigError, RoleError
+from vfl.learn.networks import one_line
 from vfl.wire.messages import Message
 
 ENTRY_POINTS: Final = "vfl.protocols"
 _PARTS: Final = ("Config", "MESSAGES", "HUB", "ROLES", "PREDICTORS", "check_roster", "step_bytes")
 _ARROW: Final = re.compile(r"^\s+(\w+) --(\w+)--> (\w+)", re.MULTILINE)
-_LEARNS: Final = re.compile(r"^    ([^:\n]+): (.+)$", re.MULTILINE)
+_LEARNS: Final = re.compile(r"^ {4}([^\s:][^:\n]*): (.+(?:\n {5,}.+)*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ class Protocol:
 
 def names() -> list[str]:
     """Lists every protocol at hand, own and installed."""
-    own = {module.name for module in pkgutil.iter_modules(__path__)}
-    return sorted(own | {entry.name for entry in entry_points(group=ENTRY_POINTS)})
+    return sorted(_own_names() | {entry.name for entry in entry_points(group=ENTRY_POINTS)})
 
 
 def load(name: str) -> Protocol:
@@ -71,9 +72,16 @@ def load(name: str) -> Protocol:
     """
     if name not in names():
         raise ConfigError(f"protocol = {name!r}: there is no such protocol; {suggestion(name, names())}")
-    foreign = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    own = any(module.name == name for module in pkgutil.iter_modules(__path__))
-    module = importlib.import_module(f"{__name__}.{name}") if own else foreign[name].load()
+    if name in _own_names():
+        return describe(name, importlib.import_module(f"{__name__}.{name}"))
+    entry = next(entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name)
+    try:
+        module = entry.load()
+    except Exception as error:  # another package's own code
+        raise ConfigError(
+            f"protocol = {name!r}: {entry.value} cannot be imported ({one_line(error)}); "
+            f"correct or reinstall that package"
+        ) from error
     return describe(name, module)
 
 
@@ -81,17 +89,19 @@ def describe(name: str, module: ModuleType) -> Protocol:
     """Reads a protocol's module.
 
     Raises:
-        RoleError: if it lacks a part, or its docstring lacks arrows or who learns what.
+        RoleError: if it lacks a part, or its parts and its docstring do not agree.
     """
     text = module.__doc__ or ""
     arrows = frozenset(_ARROW.findall(text))
     _, _, after = text.partition("Who learns what:\n")
-    learns = dict(_LEARNS.findall(after.partition("\n\n")[0]))
+    found = _LEARNS.findall(after.partition("\n\n")[0])
+    learns = {role: " ".join(words.split()) for role, words in found}
     missing = [part for part in _PARTS if not hasattr(module, part)]
-    missing += ["arrows in its docstring"] * (not arrows) + ["'Who learns what:' in its docstring"] * (not learns)
+    missing += ["arrows in its docstring"] * (not arrows)
+    missing += ["'Who learns what:' in its docstring"] * (not learns)
     if missing:
         raise RoleError(f"protocol {name}: lacks {', '.join(missing)}; see protocols/__init__.py")
-    return Protocol(
+    protocol = Protocol(
         name=name,
         module=module,
         summary=text.partition("\n")[0],
@@ -103,3 +113,26 @@ def describe(name: str, module: ModuleType) -> Protocol:
         roles=module.ROLES,
         predictors=module.PREDICTORS,
     )
+    faults = list(_disagreements(protocol))
+    if faults:
+        raise RoleError(f"protocol {name}: {'; '.join(faults)}; make its docstring and its parts agree")
+    return protocol
+
+
+def _own_names() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__)}
+
+
+def _disagreements(protocol: Protocol) -> Iterator[str]:
+    roles, kinds = set(protocol.roles), {kind.__name__ for kind in protocol.messages}
+    if protocol.hub not in roles:
+        yield f"HUB = {protocol.hub!r} is none of its ROLES"
+    if roles != set(protocol.predictors):
+        yield "ROLES and PREDICTORS name other roles"
+    for role in sorted(roles - set(protocol.learns)):
+        yield f"'Who learns what:' says nothing of {role}"
+    drawn = {kind for _, kind, _ in protocol.arrows}
+    for kind in sorted(drawn ^ kinds):
+        yield f"{kind} is {'drawn and not in MESSAGES' if kind in drawn else 'in MESSAGES and not drawn'}"
+    for role in sorted({end for sender, _, to in protocol.arrows for end in (sender, to)} - roles):
+        yield f"an arrow names {role}, who is none of its ROLES"

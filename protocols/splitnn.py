@@ -11,11 +11,17 @@ the test rows' embeddings with the best weights:
 
     label --EpochEnd--> feature         keep these weights? stop?
 
-With the same initial weights and batches this is, bit for bit, the one-process network.
+With the same initial weights and batches this is, bit for bit, the one-process network. A feature
+party that runs `ahead` says so many further embeddings before it hears the first one's gradient, which
+is then that of the weights which made the embedding, applied to later ones.
 
 Who learns what:
-    feature: The gradient of the loss at its own cut, for every training row. In a binary task its direction and length tell the label of single rows apart, so take it for granted that a curious feature party can infer training labels. Also which epoch scored best.
-    label: Every feature party's embedding of every row, in the clear. It is as telling as the bottom is shallow: from a linear or wide bottom the columns can be reconstructed. It learns no column and no weight directly.
+    feature: The gradient of the loss at its own cut, for every training row. In a binary task its
+        direction and length tell the label of single rows apart, so take it for granted that a
+        curious feature party can infer training labels. Also which epoch scored best.
+    label: Every feature party's embedding of every row, in the clear. It is as telling as the bottom
+        is shallow: from a linear or wide bottom the columns can be reconstructed. It learns no column
+        and no weight directly.
     feature to feature: Nothing of each other, beyond the job and the number of rows.
 
 Source: Vepakomma, Gupta, Swedish and Raskar, Split learning for health, arXiv 1812.00564, section 2,
@@ -26,28 +32,33 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from vfl.data.batches import Batch, Rows
+from vfl.data.batches import EVALUATION_ROWS, Batch, Rows
 from vfl.errors import ConfigError, DataError, RemoteProtocolError
 from vfl.journal import Journal
+from vfl.learn.ahead import keeping_weights
+from vfl.learn.cut import CUTS, joined_width
+from vfl.learn.cut import Joint as Joint  # for whoever builds the label party's network
 from vfl.learn.learner import Learner
 from vfl.learn.outcome import Outcome
 from vfl.learn.plan import Plan, Selection
 from vfl.learn.scores import loss_function, score
-from vfl.wire.codec import encode, frames_bytes
+from vfl.wire.codec import MAX_FRAME_BYTES, encode, frames_bytes
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
-
 MOST_FEATURE_PARTIES: Final = 16
+_FLOAT_BYTES: Final = 4
+_MOST_WIDTH: Final = MAX_FRAME_BYTES // (_FLOAT_BYTES * EVALUATION_ROWS)
 
 #: The role whose party has the one open port; every other party connects to it.
 HUB: Final = "label"
@@ -93,57 +104,7 @@ class EpochEnd(Message):
 MESSAGES: Final = (Embedding, EmbeddingGrad, EpochEnd)
 
 
-# --- arithmetic ------------------------------------------------------------------------------------
-
-#: Each joins k embeddings [b, d_k] into one [b, d]; all but concat need equal widths.
-CUTS: Final[dict[str, Callable[[Sequence[Tensor]], Tensor]]] = {
-    "concat": lambda hs: torch.cat(list(hs), dim=1),
-    "sum": lambda hs: _fold(torch.add, hs),
-    "mean": lambda hs: _fold(torch.add, hs) / len(hs),
-    "max": lambda hs: _fold(torch.maximum, hs),
-    "product": lambda hs: _fold(torch.mul, hs),
-}
-
-
-def _fold(combine: Callable[[Tensor, Tensor], Tensor], hs: Sequence[Tensor]) -> Tensor:
-    # In the roster's order, always: floating-point addition depends on it.
-    total = hs[0]
-    for h in hs[1:]:
-        total = combine(total, h)
-    return total
-
-
-class Joint(nn.Module):
-    """Joins the embeddings at the cut and runs the trunk on the result."""
-
-    def __init__(self, cut: str | nn.Module, trunk: nn.Module) -> None:
-        super().__init__()
-        self.cut = cut if isinstance(cut, nn.Module) else None
-        self._join = CUTS[cut] if isinstance(cut, str) else None
-        self.trunk = trunk
-
-    def forward(self, *embeddings: Tensor) -> Tensor:
-        """Maps embeddings [b, d_k], in the roster's order, to outputs [b, c]."""
-        joined = self._join(embeddings) if self._join else self.cut(list(embeddings))  # type: ignore[misc]
-        output: Tensor = self.trunk(joined)
-        return output
-
-
-def joined_width(cut: str | nn.Module, widths: Mapping[str, int]) -> int:
-    """Tells the width d that the trunk is given.
-
-    Raises:
-        ConfigError: if the widths do not fit the cut.
-    """
-    if isinstance(cut, nn.Module):
-        with torch.no_grad():
-            return int(cut([torch.zeros(2, width) for width in widths.values()]).shape[1])
-    if cut == "concat":
-        return sum(widths.values())
-    if len(set(widths.values())) > 1:
-        listed = ", ".join(f"{name} {width}" for name, width in widths.items())
-        raise ConfigError(f"cut = {cut!r} needs one width for all parties, and they are {listed}; use concat or one width")
-    return next(iter(widths.values()))
+# --- arithmetic: the cut itself is in vfl/learn/cut.py -----------------------------------------------
 
 
 def check_roster(config: Config, roles: Mapping[str, str], widths: Mapping[str, int | None]) -> None:
@@ -157,20 +118,31 @@ def check_roster(config: Config, roles: Mapping[str, str], widths: Mapping[str, 
     if len(labels) != 1:
         raise ConfigError(f"parties: {len(labels)} have role = 'label'; exactly one holds the label")
     if not 1 <= len(features) <= MOST_FEATURE_PARTIES:
-        raise ConfigError(f"parties: {len(features)} have role = 'feature'; there may be 1 to {MOST_FEATURE_PARTIES}")
+        raise ConfigError(
+            f"parties: {len(features)} have role = 'feature'; there may be 1 to {MOST_FEATURE_PARTIES}"
+        )
     for name in features:
         if widths[name] is None:
-            raise ConfigError(f"parties.{name}.width: is missing; say how many numbers a row it brings to the cut")
+            raise ConfigError(
+                f"parties.{name}.width: is missing; say how many numbers a row it brings to the cut"
+            )
+        if (widths[name] or 0) > _MOST_WIDTH:
+            raise ConfigError(
+                f"parties.{name}.width = {widths[name]}: is too wide for one message; "
+                f"choose at most {_MOST_WIDTH}"
+            )
     if config.cut in CUTS:
         joined_width(config.cut, {name: width for name, width in widths.items() if width is not None})
 
 
 def step_bytes(width: int, rows: int) -> tuple[int, int]:
     """Bounds the bytes that one feature party sends and receives in a training step of `rows` rows."""
-    most, h = 2**62, torch.zeros(rows, width)
-    names = {"to": "x" * 32, "sender": "x" * 32}
-    sent = frames_bytes(encode(Embedding(most, most, h), **names))
-    return sent, frames_bytes(encode(EmbeddingGrad(most, h), **names))
+    # The largest header there is, without making the tensor: both sizes at a byte for the smallest
+    # number and eight more for the largest.
+    none, most, names = torch.zeros(0, 0), 2**62, {"to": "x" * 32, "sender": "x" * 32}
+    content = _FLOAT_BYTES * rows * width + 2 * 8
+    sent = frames_bytes(encode(Embedding(most, most, none), **names))
+    return sent + content, frames_bytes(encode(EmbeddingGrad(most, none), **names)) + content
 
 
 # --- roles -----------------------------------------------------------------------------------------
@@ -183,6 +155,7 @@ async def feature_party(
 
     Raises:
         RemoteProtocolError: if the label party answers another step or with another shape.
+        DataError: if the embedding is no longer finite.
     """
     best = bottom.weights()
     steps = rows.steps("train")
@@ -191,7 +164,9 @@ async def feature_party(
         unanswered: deque[tuple[Batch, Tensor]] = deque()
         with line.during("train"):
             for batch in rows.batches("train", epoch):
-                h = bottom(*batch.inputs)  # [b, d]
+                # Without running ahead no step comes between a batch's way there and back.
+                with keeping_weights(bottom.network) if plan.ahead else nullcontext():
+                    h = _embed(bottom, batch)  # [b, d]
                 await line.say(label, Embedding(batch.step, batch.mark, h.detach()))
                 unanswered.append((batch, h))
                 if len(unanswered) > plan.ahead:
@@ -242,7 +217,8 @@ async def label_party(
     """
     learners = {"joint": joint} | ({"own": own} if own else {})
     best = {name: learner.weights() for name, learner in learners.items()}
-    selection, history = Selection(plan), []
+    selection = Selection(plan)
+    history: list[dict[str, Any]] = []
     for epoch in range(1, plan.epochs + 1):
         started = time.perf_counter()
         with line.during("train"):
@@ -294,12 +270,14 @@ async def _learn(line: Line, label: str, bottom: Learner, batch: Batch, h: Tenso
     grad = reply.grad
     if reply.step != batch.step or grad.shape != h.shape or grad.dtype != h.dtype:
         raise RemoteProtocolError(
-            label, f"answered step {reply.step} with {tuple(grad.shape)} where step {batch.step} is {tuple(h.shape)}"
+            label,
+            f"answered step {reply.step} with {grad.dtype} {tuple(grad.shape)} "
+            f"where step {batch.step} is {h.dtype} {tuple(h.shape)}",
         )
     if not torch.isfinite(grad).all():
         raise RemoteProtocolError(label, f"sent a gradient that is not finite at step {batch.step}")
     if h.requires_grad:  # a bottom without weights has nothing to learn
-        h.backward(grad.to(h.device))
+        torch.autograd.backward(h, grad.to(h.device))
         bottom.step()
 
 
@@ -307,7 +285,14 @@ async def _say_embeddings(line: Line, label: str, bottom: Learner, rows: Rows, s
     bottom.eval()
     with line.during(split), torch.no_grad():
         for batch in rows.batches(split):
-            await line.say(label, Embedding(batch.step, batch.mark, bottom(*batch.inputs)))
+            await line.say(label, Embedding(batch.step, batch.mark, _embed(bottom, batch)))
+
+
+def _embed(bottom: Learner, batch: Batch) -> Tensor:
+    h = bottom(*batch.inputs).float()  # float32 is what crosses, whatever a user's module computes in
+    if not torch.isfinite(h).all():
+        raise DataError(_diverged("embedding", batch.step))
+    return h
 
 
 async def _train_epoch(
@@ -327,21 +312,22 @@ async def _train_epoch(
         own.train()
     for batch in rows.batches("train", epoch):
         cuts = [h.to(joint.device) for h in await _hear_embeddings(line, contributors, batch)]
-        own_h = own(*batch.inputs) if own else None
+        own_h = _embed(own, batch) if own else None
         if own_h is not None:
             cuts.append(own_h.detach().to(joint.device))
         cuts = [h.requires_grad_() for h in cuts]
         assert batch.y is not None  # noqa: S101 - the label party's rows have labels
         loss = loss_of(joint(*cuts), batch.y.to(joint.device))
         value = loss.item()
-        if not np.isfinite(value):
-            raise DataError(_diverged(value, epoch, batch.step))
-        loss.backward()
+        torch.autograd.backward(loss)
+        grads = [_grad_of(h) for h in cuts]
+        if not (np.isfinite(value) and all(torch.isfinite(grad).all() for grad in grads)):
+            raise DataError(_diverged(f"loss ({value:g}) or its gradient", batch.step, epoch))
         # The feature parties go on with their part while this one does the rest of its own.
-        for name, h in zip(contributors, cuts, strict=False):
-            await line.say(name, EmbeddingGrad(batch.step, _grad_of(h)))
+        for name, grad in zip(contributors, grads, strict=False):
+            await line.say(name, EmbeddingGrad(batch.step, grad))
         if own and own_h is not None and own_h.requires_grad:
-            own_h.backward(_grad_of(cuts[-1]).to(own_h.device))
+            torch.autograd.backward(own_h, grads[-1].to(own_h.device))
             own.step()
         joint.step()
         total += value * batch.rows
@@ -360,19 +346,22 @@ async def _outputs(
         for batch in rows.batches(split):
             cuts = [h.to(joint.device) for h in await _hear_embeddings(line, contributors, batch)]
             if own:
-                cuts.append(own(*batch.inputs).to(joint.device))
+                cuts.append(_embed(own, batch).to(joint.device))
             outputs.append(joint(*cuts).cpu().numpy())
     return np.concatenate(outputs) if outputs else np.empty((0, 1), dtype=np.float32)
 
 
 async def _hear_embeddings(line: Line, contributors: Mapping[str, int], batch: Batch) -> list[Tensor]:
-    return [_checked(name, width, batch, await line.hear(name, Embedding)) for name, width in contributors.items()]
+    return [
+        _checked(name, width, batch, await line.hear(name, Embedding)) for name, width in contributors.items()
+    ]
 
 
 def _checked(name: str, width: int, batch: Batch, said: Embedding) -> Tensor:
     if said.step != batch.step or said.mark != batch.mark:
         raise RemoteProtocolError(
-            name, f"sent step {said.step} of other rows than step {batch.step} here: the tables are not aligned"
+            name,
+            f"sent step {said.step} of other rows than step {batch.step} here: the tables are not aligned",
         )
     if tuple(said.h.shape) != (batch.rows, width) or said.h.dtype != torch.float32:
         raise RemoteProtocolError(
@@ -388,8 +377,9 @@ def _grad_of(h: Tensor) -> Tensor:
     return torch.zeros_like(h) if h.grad is None else h.grad
 
 
-def _diverged(value: float, epoch: int, step: int) -> str:
-    return f"the loss is {value} at epoch {epoch}, step {step}: training diverges; lower optimizer.lr or set clip_norm"
+def _diverged(what: str, step: int, epoch: int | None = None) -> str:
+    where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
+    return f"the {what} is not finite at {where}: training diverges; lower optimizer.lr or set clip_norm"
 
 
 ROLES: Final[dict[str, Any]] = {"feature": feature_party, "label": label_party}

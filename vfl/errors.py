@@ -101,6 +101,7 @@ class RemoteError(VflError):
 
     @property
     def about(self) -> str:
+        """The peer."""
         return self.peer
 
 
@@ -144,10 +145,12 @@ class PeerAborted(RemoteError):
 
     @property
     def about(self) -> str:
+        """The party that the peer blames, else the peer."""
         return self.culprit or self.peer
 
     @property
     def reason(self) -> str:  # type: ignore[override]
+        """The reason that the peer gave; it is passed on as it is."""
         return self.code
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from vfl.report.page import Record
+from vfl.report.page import Record, render_report
 
 
 def _blank() -> Record:
@@ -49,13 +49,7 @@ def _history(score: str, epochs: int) -> list[Any]:
     ]
 
 
-@pytest.fixture
-def blank() -> Record:
-    return _blank()
-
-
-@pytest.fixture
-def binary() -> Record:
+def _binary() -> Record:
     rng = np.random.default_rng(7)
     truth = rng.integers(0, 2, 120)
     output = 1 / (1 + np.exp(-(truth * 3 - 1.5 + rng.normal(size=120))))
@@ -110,8 +104,7 @@ def binary() -> Record:
     return record
 
 
-@pytest.fixture
-def multiclass() -> Record:
+def _multiclass() -> Record:
     rng = np.random.default_rng(11)
     truth = rng.integers(0, 3, 90)
     output = rng.random((90, 3)) + np.eye(3)[truth] * 0.6
@@ -122,7 +115,7 @@ def multiclass() -> Record:
         score="accuracy",
         classes=["setosa", "versicolor", "virginica"],
         parties=[
-            {"name": "petals", "role": "feature", "width": 4},
+            {"name": "a-party-with-a-very-long-name-" * 3, "role": "feature", "width": 4},
             {"name": "label", "role": "label", "width": None},
         ],
         rows={"train": 400, "valid": 90, "test": 90},
@@ -135,8 +128,7 @@ def multiclass() -> Record:
     return record
 
 
-@pytest.fixture
-def regression() -> Record:
+def _regression() -> Record:
     rng = np.random.default_rng(13)
     truth = rng.normal(150, 60, 80)
     record = _blank()
@@ -153,3 +145,30 @@ def regression() -> Record:
         test={"truth": truth, "output": truth + rng.normal(0, 20, 80)},
     )
     return record
+
+
+@pytest.fixture
+def blank() -> Record:
+    return _blank()
+
+
+@pytest.fixture
+def binary() -> Record:
+    return _binary()
+
+
+@pytest.fixture
+def multiclass() -> Record:
+    return _multiclass()
+
+
+@pytest.fixture
+def regression() -> Record:
+    return _regression()
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, str]:
+    """The pages of all four records, with their figures."""
+    makers = {"blank": _blank, "binary": _binary, "multiclass": _multiclass, "regression": _regression}
+    return {name: render_report(make()) for name, make in makers.items()}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ DRAWN: dict[str, Callable[[], Drawing]] = {
     "confusion": lambda: figures.draw_confusion(np.array([[3, 1], [0, 4]]), ["cat", "dog"]),
     "predictions": lambda: figures.draw_predictions(TRUTH * 2.0, OUTPUT),
 }
+drawn = functools.cache(lambda name: DRAWN[name]())
 every_figure = pytest.mark.parametrize("name", DRAWN)
 
 
@@ -32,19 +34,19 @@ def texts(svg: str) -> list[str]:
 
 @every_figure
 def test_the_same_numbers_give_the_same_bytes(name: str) -> None:
-    assert DRAWN[name]() == DRAWN[name]()
+    assert DRAWN[name]() == drawn(name)
 
 
 @every_figure
 def test_a_figure_takes_its_colours_from_the_page(name: str) -> None:
-    svg = DRAWN[name]().svg
+    svg = drawn(name).svg
     assert "currentColor" in svg
     assert not re.search(r"#[0-9a-fA-F]{6}\b|rgb\(", svg)
 
 
 @every_figure
 def test_a_figure_brings_no_stylesheet_address_or_metadata(name: str) -> None:
-    svg = DRAWN[name]().svg
+    svg = drawn(name).svg
     assert svg.startswith("<svg ")
     assert svg.endswith("</svg>")
     assert not re.search(r"<style|<metadata|<\?xml|<!|http|xlink|<image|\n", svg)
@@ -52,7 +54,7 @@ def test_a_figure_brings_no_stylesheet_address_or_metadata(name: str) -> None:
 
 @every_figure
 def test_every_reference_inside_a_figure_is_to_itself(name: str) -> None:
-    svg = DRAWN[name]().svg
+    svg = drawn(name).svg
     ids = re.findall(r' id="([^"]*)"', svg)
     assert len(ids) == len(set(ids))
     assert all(one.startswith(f"{name}-") for one in ids)
@@ -63,7 +65,7 @@ def test_every_reference_inside_a_figure_is_to_itself(name: str) -> None:
 
 @every_figure
 def test_a_figure_fits_half_a_column_and_says_in_words_what_it_shows(name: str) -> None:
-    drawing = DRAWN[name]()
+    drawing = drawn(name)
     assert drawing.width_px == figures.HALF_PX
     assert f'viewBox="0 0 {figures.HALF_PX} ' in drawing.svg
     assert drawing.alt.endswith(".")
@@ -71,7 +73,7 @@ def test_a_figure_fits_half_a_column_and_says_in_words_what_it_shows(name: str) 
 
 
 def test_the_callers_style_neither_shows_nor_changes() -> None:
-    plain = DRAWN["roc"]()
+    plain = drawn("roc")
     mine = {"lines.linewidth": 9.0, "font.size": 30.0, "svg.fonttype": "path", "axes.facecolor": "red"}
     with matplotlib.rc_context(mine):
         assert DRAWN["roc"]() == plain

@@ -26,14 +26,24 @@ class PartyEntry(Document):
     role: str
     width: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """How many numbers a row it brings to the cut; none for a party without features."""
-    public_key: Annotated[str, Field(pattern=r"^[!-~]{40}$")] | None = None
+    public_key: str | None = None
+    """40 characters, as `vfl keys NAME` prints them."""
     address: str | None = None
     """`tcp://HOST:PORT` where the others reach it; only the party that they connect to has one."""
+
+    @field_validator("public_key")
+    @classmethod
+    def _is_a_key(cls, key: str | None) -> str | None:
+        if key is not None and not re.fullmatch(r"[!-~]{40}", key):
+            raise ValueError("is no public key; paste the 40 characters that vfl keys NAME prints")
+        return key
 
     @field_validator("address")
     @classmethod
     def _is_tcp(cls, address: str | None) -> str | None:
-        if address is not None and not re.fullmatch(r"tcp://(\[[0-9a-fA-F:]+\]|[^:/\s]+):([0-9]{1,5}|\*)", address):
+        if address is not None and not re.fullmatch(
+            r"tcp://(\[[0-9a-fA-F:]+\]|[^:/\s]+):([0-9]{1,5}|\*)", address
+        ):
             raise ValueError("write it as tcp://HOST:PORT")
         return address
 

@@ -62,7 +62,7 @@ class Rows:
 
     def count(self, split: str) -> int:
         """Tells how many rows a split has."""
-        return len(self._splits.get(split, ()))
+        return len(self._index(split))
 
     def steps(self, split: str) -> int:
         """Tells how many batches a split makes."""
@@ -71,12 +71,12 @@ class Rows:
     def truth(self, split: str) -> np.ndarray:
         """Returns the encoded labels of a split, in the order of its batches."""
         assert self._y is not None  # noqa: S101 - only a party with labels asks
-        truth: np.ndarray = self._y[torch.from_numpy(self._splits[split])].numpy()
+        truth: np.ndarray = self._y[torch.from_numpy(self._index(split))].numpy()
         return truth
 
     def batches(self, split: str, epoch: int | None = None) -> Iterator[Batch]:
         """Deals a split out: shuffled by `epoch` for training, in the common order without one."""
-        index = self._splits.get(split, np.empty(0, dtype=np.int64))
+        index = self._index(split)
         if epoch is not None:
             index = index[epoch_order(len(index), self._seed, epoch)]
         for step, (start, stop) in enumerate(_cuts(len(index), self._size(split))):
@@ -90,6 +90,9 @@ class Rows:
                 y=None if self._y is None else self._y[pick],
             )
 
+    def _index(self, split: str) -> np.ndarray:
+        return self._splits.get(split, np.empty(0, dtype=np.int64))
+
     def _size(self, split: str) -> int:
         return self._batch_size if split == "train" else max(self._batch_size, EVALUATION_ROWS)
 
@@ -97,9 +100,9 @@ class Rows:
 def _cuts(n: int, size: int) -> list[tuple[int, int]]:
     """Cuts n rows into batches; a last row that would stand alone joins the batch before it.
 
-    Batch normalisation cannot train on one row.
+    Batch normalisation cannot train on one row. Where all batches are to have one, it stands alone.
     """
     starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
+    if len(starts) > 1 and size > 1 and n - starts[-1] == 1:
         starts.pop()
     return [(start, stop) for start, stop in zip(starts, [*starts[1:], n], strict=True)]

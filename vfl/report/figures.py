@@ -228,7 +228,7 @@ def draw_calibration(truth: NDArray[Any], output: NDArray[Any]) -> Drawing:
     axes = _unit_square(figure, "probability given", "share that is positive")
     for x, y, n in zip(given, share, rows, strict=True):
         low, high = wilson_interval(round(float(y * n)), int(n))
-        axes.plot([x, x], [low, high], color=TOGETHER, alpha=0.45, linewidth=1.4, clip_on=False)
+        axes.plot([x, x], [low, high], color=TOGETHER, alpha=0.55, linewidth=1.4, clip_on=False)
         size = 4 + 9 * math.sqrt(n / rows.sum())
         axes.plot(x, y, "o", color=TOGETHER, markersize=size, clip_on=False)
     axes.text(0.97, 0.06, f"Brier {humane_score(brier)}", ha="right", va="bottom", fontsize=15)

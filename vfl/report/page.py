@@ -286,6 +286,10 @@ def _outcome(record: Record) -> dict[str, Any]:
     if not (np.isfinite(output).all() and np.isfinite(truth.astype(np.float64)).all()):
         note = "Nothing can be drawn of the test rows: some outputs are not finite, so training ran away."
         return {"plates": [], "mistakes": [], "note": note}
+    classes = {"binary": 2, "multiclass": output.shape[-1], "regression": 0}[record["task"]]
+    stray = truth[~np.isin(truth, np.arange(classes))] if classes else truth[:0]
+    if len(stray):
+        raise DataError(f"report: test.truth holds {stray[0]:g}; number the {classes} classes from 0")
     draw = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}[record["task"]]
     return {"mistakes": [], "note": "", **draw(record, truth, output)}
 
@@ -296,6 +300,7 @@ def _binary(record: Record, truth: NDArray[Any], output: NDArray[Any]) -> dict[s
         raise DataError(f"report: test.output holds {worst:g}; a binary run needs probabilities in 0 to 1")
     output = output.clip(0, 1)
     positive = record["positive"] or "positive"
+    truth = truth.astype(np.int64)
     if len(np.unique(truth)) < 2:
         return {
             "plates": [],

@@ -28,6 +28,7 @@ from vfl.errors import RemoteProtocolError, RoleError
 from vfl.wire.messages import Message, Schema, schema_of
 
 WIRE_VERSION: Final = 1
+NO_SESSION: Final = bytes(16)
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 MAX_TENSORS: Final = 64
@@ -35,6 +36,7 @@ MAX_RANK: Final = 8
 
 _MAGIC: Final = b"VFL"
 _PREFIX: Final = struct.Struct("<3sB16sQQ")
+_NO_PREFIX: Final = bytes(_PREFIX.size)
 
 DTYPES: Final[dict[str, torch.dtype]] = {
     "f64": torch.float64,
@@ -78,14 +80,17 @@ class Envelope:
 
     @property
     def to(self) -> str:
+        """The party that the message is for."""
         return self.body.to
 
     @property
     def sender(self) -> str:
+        """The party that is said to have said it."""
         return self.body.sender
 
     @property
     def n_bytes(self) -> int:
+        """The true length of all its frames, in bytes."""
         return frames_bytes(self.frames)
 
 
@@ -101,25 +106,27 @@ def encode(message: Message, *, to: str, sender: str) -> list[Buffer]:
     write into a tensor that it has said.
 
     Raises:
-        RoleError: if a tensor's dtype or size, or the header, is beyond what the wire carries.
+        RoleError: if a field is not what its message declares, or beyond what the wire carries.
     """
     schema = schema_of(type(message))
     name = schema.name
     frames: list[Buffer] = [b""]
     layout: list[tuple[str, list[int]]] = []
     for field in schema.tensors:
-        tensor: Tensor = getattr(message, field)
-        code = _CODES.get(tensor.dtype)
-        if code is None or tensor.dim() > MAX_RANK:
-            raise RoleError(f"{name}.{field}: {tensor.dtype} of rank {tensor.dim()} does not cross the wire")
-        layout.append((code, list(tensor.shape)))
+        tensor = getattr(message, field)
+        layout.append(_layout_of(f"{name}.{field}", tensor))
         frames.append(_bytes_of(tensor))
-        if len(frames[-1]) > MAX_FRAME_BYTES:
-            raise RoleError(f"{name}.{field}: {len(frames[-1])} bytes exceed {MAX_FRAME_BYTES} a tensor; say it in parts")
     scalars = [getattr(message, field) for field in schema.scalars]
-    frames[0] = bytes(_PREFIX.size) + _ENCODER.encode((to, sender, name, scalars, layout))
+    try:
+        content = _ENCODER.encode((to, sender, name, scalars, layout))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise RoleError(f"{name}: a field cannot be written ({why}); say plain Python values") from error
+    frames[0] = _NO_PREFIX + content
     if len(frames[0]) > MAX_HEADER_BYTES:
-        raise RoleError(f"{name}: a header of {len(frames[0])} bytes exceeds {MAX_HEADER_BYTES}; use a tensor")
+        raise RoleError(
+            f"{name}: a header of {len(frames[0])} bytes exceeds {MAX_HEADER_BYTES}; use a tensor"
+        )
     return frames
 
 
@@ -145,7 +152,9 @@ def open_envelope(frames: Frames, peer: str) -> Envelope:
     if magic != _MAGIC:
         _refuse(peer, "sent something that is no message of this framework")
     if version != WIRE_VERSION:
-        _refuse(peer, f"speaks wire version {version}, this side speaks {WIRE_VERSION}: install the same release")
+        _refuse(
+            peer, f"speaks wire version {version}, this side speaks {WIRE_VERSION}: install the same release"
+        )
     try:
         body = _BODY_DECODER.decode(memoryview(header)[_PREFIX.size :])
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -189,8 +198,7 @@ def _check_layout(peer: str, code: str, shape: list[int], n_bytes: int) -> None:
         _refuse(peer, f"sent a tensor of unknown type {code[:20]!r}")
     if len(shape) > MAX_RANK or any(size < 0 for size in shape):
         _refuse(peer, "sent a tensor of impossible shape")
-    # The sizes of an empty tensor are not bounded by its frame, so each is bounded by itself.
-    if n_bytes > MAX_FRAME_BYTES or any(size > MAX_FRAME_BYTES for size in shape):
+    if n_bytes > MAX_FRAME_BYTES or _extent(shape) * dtype.itemsize > MAX_FRAME_BYTES:
         _refuse(peer, f"sent a tensor of more than {MAX_FRAME_BYTES} bytes")
     if math.prod(shape) * dtype.itemsize != n_bytes:
         _refuse(peer, f"sent {n_bytes} bytes for a tensor of shape {tuple(shape)} and type {code}")
@@ -206,11 +214,28 @@ def _tensor_of(peer: str, code: str, shape: list[int], frame: Buffer) -> Tensor:
     return torch.frombuffer(writable, dtype=dtype).reshape(shape).clone()
 
 
+def _extent(shape: Sequence[int]) -> int:
+    """Counts the elements as if no size were 0: those of an empty tensor are not bounded by its frame."""
+    return math.prod(size or 1 for size in shape)
+
+
+def _layout_of(field: str, tensor: object) -> tuple[str, list[int]]:
+    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided:
+        raise RoleError(f"{field}: {type(tensor).__name__} where a dense Tensor is declared")
+    code = _CODES.get(tensor.dtype)
+    if code is None or tensor.dim() > MAX_RANK:
+        raise RoleError(f"{field}: {tensor.dtype} of rank {tensor.dim()} does not cross the wire")
+    n_bytes = _extent(tensor.shape) * tensor.dtype.itemsize
+    if n_bytes > MAX_FRAME_BYTES:
+        raise RoleError(f"{field}: {n_bytes} bytes exceed {MAX_FRAME_BYTES} a tensor; say it in parts")
+    return code, list(tensor.shape)
+
+
 def _bytes_of(tensor: Tensor) -> Buffer:
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    if not flat.numel():
+    if not tensor.numel():
         return b""
-    return memoryview(flat.view(torch.uint8).numpy())
+    flat = tensor.detach().to("cpu").resolve_neg().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
 
 
 def _refuse(peer: str, why: str) -> NoReturn:

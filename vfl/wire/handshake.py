@@ -3,10 +3,10 @@
     spoke --Hello--> hub          facts: versions, every key of the job, the number of rows
     hub --Hello--> spoke          the hub's facts, and a nonce
     spoke --RowsDigest--> hub     keyed hash of the ordered ids
-    hub --Agreed--> spoke
+    hub --Verdict--> spoke        whether the hub's own hash is the same
 
-Each side compares for itself, so each can name the key and both values; only facts that the job
-file holds, the release and the number of rows cross.
+Each side compares the facts for itself, so each can name the key and both values; only facts that
+the job file holds, the release and the number of rows cross.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ class RowsDigest(Message):
 
 
 @dataclass(frozen=True, eq=False)
-class Agreed(Message):
-    """Says that every party agrees, and the protocol may begin."""
+class Verdict(Message):
+    """Says whether the hearer's rows are the hub's; once all are, the protocol may begin."""
+
+    same_rows: bool
 
 
-KINDS: Final = (Hello, RowsDigest, Agreed)
+KINDS: Final = (Hello, RowsDigest, Verdict)
 
 
 def differences(mine: Mapping[str, Fact], theirs: Mapping[str, Fact]) -> list[str]:
@@ -56,12 +58,17 @@ def differences(mine: Mapping[str, Fact], theirs: Mapping[str, Fact]) -> list[st
     return [
         f"{_short(key)}: yours {_value(mine, key)}, theirs {_value(theirs, key)}"
         for key in keys
-        if key not in mine or key not in theirs or mine[key] != theirs[key]
+        if key not in mine or key not in theirs or not _alike(mine[key], theirs[key])
     ]
 
 
 async def greet(
-    line: Line, hub: str, peers: Sequence[str], facts: Mapping[str, Fact], digest: Callable[[bytes], str], nonce: bytes
+    line: Line,
+    hub: str,
+    peers: Sequence[str],
+    facts: Mapping[str, Fact],
+    digest: Callable[[bytes], str],
+    nonce: bytes,
 ) -> None:
     """Runs the handshake for one party; returns when all agree.
 
@@ -74,7 +81,8 @@ async def greet(
         nonce: at the hub, 16 fresh random bytes.
 
     Raises:
-        Refused: naming the peer, each differing key and both values.
+        Refused: naming the peer, and each differing key with both values, or that the rows differ.
+        RemoteProtocolError: if a peer's facts cannot be read.
     """
     with line.during("handshake"):
         if line.me == hub:
@@ -88,14 +96,22 @@ async def _greet_spokes(
 ) -> None:
     for peer in peers:
         await line.say(peer, Hello(_to_json(facts), nonce))
-    for peer in peers:
-        _compare(peer, facts, (await line.hear(peer, Hello)).facts)
-    for peer in peers:
-        theirs = await line.hear(peer, RowsDigest)
+    # In the order in which they speak: a peer that has found a difference ends the run right after
+    # its Hello, and this side should have compared by then.
+    still = list(peers)
+    while still:
+        peer, hello = await line.hear_any(still, Hello)
+        still.remove(peer)
+        _compare(peer, facts, hello.facts)
+    still = list(peers)
+    while still:
+        peer, theirs = await line.hear_any(still, RowsDigest)
+        still.remove(peer)
         if not hmac.compare_digest(theirs.digest.encode(), digest.encode()):
+            await line.say(peer, Verdict(False))
             raise Refused(peer, _OTHER_ROWS)
     for peer in peers:
-        await line.say(peer, Agreed())
+        await line.say(peer, Verdict(True))
 
 
 async def _greet_hub(line: Line, hub: str, facts: Mapping[str, Fact], digest: Callable[[bytes], str]) -> None:
@@ -103,11 +119,13 @@ async def _greet_hub(line: Line, hub: str, facts: Mapping[str, Fact], digest: Ca
     hello = await line.hear(hub, Hello)
     _compare(hub, facts, hello.facts)
     await line.say(hub, RowsDigest(digest(hello.nonce)))
-    await line.hear(hub, Agreed)
+    if not (await line.hear(hub, Verdict)).same_rows:
+        raise Refused(hub, _OTHER_ROWS)
 
 
 _OTHER_ROWS: Final = (
-    "rows: as many as yours, but not the same ids; every party's table must hold the same people, in any order"
+    "rows: as many as yours, but not the same ids; "
+    "every party's table must hold the same people, in any order"
 )
 
 
@@ -120,6 +138,10 @@ def _compare(peer: str, mine: Mapping[str, Fact], text: str) -> None:
     if found:
         more = f" (and {len(found) - _MOST_DIFFERENCES} more)" if len(found) > _MOST_DIFFERENCES else ""
         raise Refused(peer, f"{'; '.join(found[:_MOST_DIFFERENCES])}{more}; agree on one job and try again")
+
+
+def _alike(mine: Fact, theirs: Fact) -> bool:
+    return mine == theirs and isinstance(mine, bool) == isinstance(theirs, bool)  # else 1 would be true
 
 
 def _to_json(facts: Mapping[str, Fact]) -> str:

@@ -56,4 +56,5 @@ class Ledger:
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns one JSON-able row a peer and phase, in the order in which they first spoke."""
-        return [{"peer": peer, "phase": phase, **asdict(entry)} for (peer, phase), entry in self.entries.items()]
+        entries = self.entries.items()
+        return [{"peer": peer, "phase": phase, **asdict(entry)} for (peer, phase), entry in entries]

@@ -27,9 +27,10 @@ _SCALARS = (int, float, bool, str, bytes)
 
 
 class Message:
-    """Is the base of everything that one party says to another."""
+    """Is the base of everything that one party says to another; compared and hashed by identity."""
 
     __slots__ = ()
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Schema:
 
     @property
     def name(self) -> str:
+        """The name that the kind bears on the wire."""
         return self.kind.__name__
 
 
@@ -51,10 +53,9 @@ def schema_of(kind: type[Message]) -> Schema:
     """Reads a message's layout off its annotations.
 
     Raises:
-        RoleError: if the class is no dataclass, or has a field that cannot cross the wire.
+        RoleError: if the class is no plain frozen dataclass, or has a field that cannot cross the wire.
     """
-    if not dataclasses.is_dataclass(kind):
-        raise RoleError(f"{kind.__name__}: a message is a frozen dataclass; add @dataclass(frozen=True, eq=False)")
+    _check_plain(kind)
     hints = typing.get_type_hints(kind)
     scalars: list[str] = []
     tensors: list[str] = []
@@ -65,8 +66,11 @@ def schema_of(kind: type[Message]) -> Schema:
         elif _is_scalar(hint):
             scalars.append(field.name)
         else:
-            raise RoleError(f"{kind.__name__}.{field.name}: {hint} cannot cross the wire; see vfl/wire/messages.py")
-    layout: Any = tuple[tuple(hints[name] for name in scalars)] if scalars else tuple[()]
+            raise RoleError(
+                f"{kind.__name__}.{field.name}: {hint} cannot cross the wire; "
+                "say int, float, bool, str, bytes, tuple[one of these, ...] or Tensor"
+            )
+    layout: Any = tuple.__class_getitem__(tuple(hints[name] for name in scalars))
     return Schema(kind, tuple(scalars), tuple(tensors), msgspec.msgpack.Decoder(layout))
 
 
@@ -84,8 +88,21 @@ def kinds_by_name(kinds: Iterable[type[Message]]) -> dict[str, Schema]:
     return index
 
 
+def _check_plain(kind: Any) -> None:  # noqa: ANN401 - any class may be mistaken for a message
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise RoleError(
+            f"{kind.__name__}: a message is a frozen dataclass; add @dataclass(frozen=True, eq=False)"
+        )
+    # Making a message from a peer's bytes must not be able to fail, nor run a protocol's own code.
+    if hasattr(kind, "__post_init__") or not all(field.init for field in dataclasses.fields(kind)):
+        raise RoleError(
+            f"{kind.__name__}: a message only carries; move its __post_init__ or init=False into the role"
+        )
+
+
 def _is_scalar(hint: Any) -> bool:  # noqa: ANN401 - an annotation can be anything
     if hint in _SCALARS:
         return True
     arguments = typing.get_args(hint)
-    return typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[0] in _SCALARS and arguments[1] is ...
+    is_tuple = typing.get_origin(hint) is tuple and len(arguments) == 2
+    return is_tuple and arguments[0] in _SCALARS and arguments[1] is ...

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vfl.errors import Deadlock, RoleError, VflError
+from vfl.errors import Deadlock, RoleError
 from vfl.rng import RngStream
-from vfl.wire.codec import decode, encode, frames_bytes, open_envelope, stamp
+from vfl.wire.codec import NO_SESSION, decode, encode, frames_bytes, open_envelope, stamp
 from vfl.wire.ledger import Ledger
 from vfl.wire.line import Line, Receive, Request, Role, Send
 from vfl.wire.messages import Message, Schema, kinds_by_name
@@ -68,7 +68,7 @@ def rehearse(
 
     Raises:
         Deadlock: if every role that has not ended waits for another.
-        VflError: the first that a role raises; a note on it names the role.
+        Exception: the first that a role raises; a note on it names the role.
     """
     if streams is None:
         streams = {name: RngStream(place) for place, name in enumerate(roles)}
@@ -82,8 +82,9 @@ def rehearse(
             if stage.running and not any(progress):
                 raise Deadlock(stage.who_waits())
     finally:
-        for coroutine in stage.running.values():
-            coroutine.close()
+        for name, coroutine in stage.running.items():
+            with streams[name]:  # a role's own `finally` and `no_grad` end where they began
+                coroutine.close()
     return Rehearsal(stage.results, stage.transcript, stage.ledgers)
 
 
@@ -91,7 +92,9 @@ class _Stage:
     """Holds the coroutines, what each has asked for and has not got, and the mail between them."""
 
     def __init__(self, roles: Mapping[str, Role[Any]], kinds: Mapping[str, Schema], record: bool) -> None:
-        self.running: dict[str, Coroutine[Request, Any, Any]] = {n: role(Line(n)) for n, role in roles.items()}
+        self.running: dict[str, Coroutine[Request, Any, Any]] = {
+            name: role(Line(name)) for name, role in roles.items()
+        }
         self.asked: dict[str, Request | None] = dict.fromkeys(roles)
         self.results: dict[str, Any] = {}
         self.transcript: list[Said] = []
@@ -102,15 +105,21 @@ class _Stage:
         self._order: dict[str, deque[str]] = {name: deque() for name in roles}
 
     def advance(self, name: str, stream: AbstractContextManager[object], *, patient: bool) -> bool:
-        """Runs one role until it must wait; tells whether it got anywhere."""
+        """Runs one role until it must wait; tells whether it got anywhere.
+
+        A patient role says no more than others keep up with; an impatient one a window more.
+        """
         moved = False
+        extra = 0 if patient else _AHEAD
         with stream:
             while name in self.running:
                 request = self.asked[name]
                 answer: Any = None
                 if isinstance(request, Send):
-                    if patient and len(self._mail.get((name, request.to), ())) >= _AHEAD:
-                        return moved
+                    if self._is_ahead(name, request.to):
+                        if not extra:
+                            return moved
+                        extra -= 1
                     self._deliver(name, request)
                 elif isinstance(request, Receive):
                     answer = self._collect(name, request)
@@ -125,9 +134,13 @@ class _Stage:
         for name in self.running:
             request = self.asked[name]
             assert isinstance(request, Receive)  # noqa: S101 - every Send was let through before
-            awaited = " or ".join(f"{s} (which has ended)" if s in self.results else s for s in request.senders)
-            parts.append(f"{name} waits for {' or '.join(k.__name__ for k in request.kinds)} from {awaited}")
+            senders = (f"{s} (which has ended)" if s in self.results else s for s in request.senders)
+            kinds = (kind.__name__ for kind in request.kinds)
+            parts.append(f"{name} waits for {' or '.join(kinds)} from {' or '.join(senders)}")
         return "nobody can go on: " + "; ".join(parts)
+
+    def _is_ahead(self, sender: str, to: str) -> bool:
+        return len(self._mail.get((sender, to), ())) >= _AHEAD
 
     def _resume(self, name: str, answer: Any) -> None:  # noqa: ANN401 - whatever a role is answered
         try:
@@ -135,17 +148,17 @@ class _Stage:
         except StopIteration as stop:
             self.results[name] = stop.value
             del self.running[name]
-        except VflError as error:
+        except Exception as error:
             error.add_note(f"in the role of {name}")
             del self.running[name]
             raise
 
     def _deliver(self, sender: str, request: Send) -> None:
         if request.to == sender or request.to not in self.ledgers:
-            raise RoleError(f"{sender} would say {type(request.message).__name__} to {request.to!r}, who is no peer")
-        frames = stamp(
-            encode(request.message, to=request.to, sender=sender), session=bytes(16), sequence=0, acknowledged=0
-        )
+            kind = type(request.message).__name__
+            raise RoleError(f"{sender} would say {kind} to {request.to!r}, who is no peer")
+        frames = encode(request.message, to=request.to, sender=sender)
+        frames = stamp(frames, session=NO_SESSION, sequence=0, acknowledged=0)
         message = decode(open_envelope(frames, sender), self._kinds, sender)
         n_bytes = frames_bytes(frames)
         self.ledgers[sender].sent(request.to, request.phase, n_bytes)

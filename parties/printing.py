@@ -1,0 +1,65 @@
+"""What the commands print on standard output for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from parties.assembly import Assembly
+from parties.check import SiteCheck
+from parties.display import readable_bytes
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Prints a run's scores, together and alone, its bytes and where its report is."""
+    test, alone = summary["metrics"].get("test", {}), summary["alone"].get("test", {})
+    rows = summary["rows"]
+    size = f"{len(summary['parties'])} parties, {sum(rows.values())} rows"
+    click.echo(f"{summary['run']}: {size}, {summary['seconds']:.1f} s")
+    if test:
+        click.echo(f"  {'test score':<20}{'together':>10}{'alone':>10}")
+        for name, value in test.items():
+            other = f"{alone[name]:>10.4f}" if name in alone else f"{'–':>10}"
+            click.echo(f"  {name:<20}{value:>10.4f}{other}")
+        click.echo(f"  (alone: the label party with {_alone_words(summary['alone'])})")
+    for name, counts in summary["bytes"].items():
+        sent, received = readable_bytes(counts["sent"]), readable_bytes(counts["received"])
+        click.echo(f"  {name}: sent {sent}, received {received}")
+    if summary["report"]:
+        click.echo(f"report: {summary['report']}")
+
+
+def _alone_words(alone: dict[str, Any]) -> str:
+    if alone["kind"] == "own features":
+        return "its own columns only, same settings"
+    return "no columns of its own: it predicts the " + ("mean" if alone["kind"] == "mean" else "class shares")
+
+
+def print_check(
+    assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[str, Any]], learned: list[tuple[str, str]]
+) -> None:
+    """Prints what `vfl check` found."""
+    job = assembly.job
+    kind = f"{assembly.protocol.name}, {job.task}, {len(job.parties)} parties, {job.epochs} epochs"
+    click.echo(f"{job.name}: valid; {kind}")
+    for found in checks:
+        rows = ", ".join(f"{count} {name}" for name, count in found.rows.items())
+        parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
+        click.echo(f"  {found.party}: {found.columns} columns; rows: {rows}; parameters: {parameters}")
+    click.echo(f"bytes, at {job.batch_size} rows a step:")
+    for row in traffic:
+        line = f"  {row['party']}: width {row['width']}, sends {readable_bytes(row['sent_a_step'])} and "
+        line += f"receives {readable_bytes(row['received_a_step'])} a step"
+        if "sent_an_epoch" in row:
+            line += f"; {readable_bytes(row['sent_an_epoch'])} and "
+            line += f"{readable_bytes(row['received_an_epoch'])} an epoch"
+        click.echo(line)
+    click.echo("who will learn what:")
+    for name, learns in learned:
+        click.echo(wrapped(f"{name}: {learns}", "  "))
+
+
+def wrapped(text: str, indent: str) -> str:
+    """Sets a paragraph for a terminal."""
+    return click.wrap_text(text, width=96, initial_indent=indent, subsequent_indent=indent + "  ")
