@@ -39,7 +39,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from vfl.data.batches import EVALUATION_ROWS, Batch, Rows
@@ -51,6 +51,7 @@ from vfl.learn.cut import Joint as Joint  # for whoever builds the label party's
 from vfl.learn.learner import Learner
 from vfl.learn.outcome import Outcome
 from vfl.learn.plan import Plan, Selection
+from vfl.learn.presets import choose
 from vfl.learn.scores import loss_function, score
 from vfl.wire.codec import MAX_FRAME_BYTES, encode, frames_bytes
 from vfl.wire.line import Line
@@ -69,8 +70,15 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cut: str = Field(default="concat", min_length=1)
+    cut: str = "concat"
     """concat, sum, mean, max, product, or `package.module:Class` of a module over the embeddings."""
+
+    @field_validator("cut")
+    @classmethod
+    def _is_known(cls, cut: str) -> str:
+        if cut not in CUTS and ":" not in cut:
+            raise ValueError(f"is no cut: {choose(cut, CUTS)}, or package.module:Class")
+        return cut
 
 
 # --- messages --------------------------------------------------------------------------------------
@@ -315,7 +323,7 @@ async def _train_epoch(
         own_h = _embed(own, batch) if own else None
         if own_h is not None:
             cuts.append(own_h.detach().to(joint.device))
-        cuts = [h.requires_grad_() for h in cuts]
+        cuts = [h.detach().requires_grad_() for h in cuts]  # what was heard stays as it was
         assert batch.y is not None  # noqa: S101 - the label party's rows have labels
         loss = loss_of(joint(*cuts), batch.y.to(joint.device))
         value = loss.item()

@@ -86,7 +86,7 @@ def test_it_is_the_one_process_network_with(changes: dict[str, Any]) -> None:
     assert_same(train_split(setup), train_joined(setup))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     k=st.integers(1, 6),
     own=st.booleans(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -105,4 +106,4 @@ def _cuts(n: int, size: int) -> list[tuple[int, int]]:
     starts = list(range(0, n, size))
     if len(starts) > 1 and size > 1 and n - starts[-1] == 1:
         starts.pop()
-    return [(start, stop) for start, stop in zip(starts, [*starts[1:], n], strict=True)]
+    return list(pairwise([*starts, n]))  # none of no rows

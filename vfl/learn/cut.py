@@ -13,7 +13,7 @@ from vfl.learn.networks import one_line
 
 #: Each joins k embeddings [b, d_k] into one [b, d]; all but concat need equal widths.
 CUTS: Final[dict[str, Callable[[Sequence[Tensor]], Tensor]]] = {
-    "concat": lambda hs: torch.cat(list(hs), dim=1),
+    "concat": lambda hs: _concat(hs),
     "sum": lambda hs: _fold(torch.add, hs),
     "mean": lambda hs: _fold(torch.add, hs) / len(hs),
     "max": lambda hs: _fold(torch.maximum, hs),
@@ -57,6 +57,15 @@ def joined_width(cut: str | nn.Module, widths: Mapping[str, int]) -> int:
             f"use concat or one width"
         )
     return next(iter(widths.values()))
+
+
+def _concat(hs: Sequence[Tensor]) -> Tensor:
+    for h in hs:
+        if h.requires_grad:
+            # A gradient that has crossed the wire is contiguous. In one process it would be a view of
+            # the joint one, and torch adds up a column of width 1 in another order where it is strided.
+            h.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+    return torch.cat(list(hs), dim=1)
 
 
 def _fold(combine: Callable[[Tensor, Tensor], Tensor], hs: Sequence[Tensor]) -> Tensor:

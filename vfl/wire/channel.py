@@ -2,10 +2,10 @@
 
 Messages to a neighbour are numbered from 1 and kept until they are acknowledged, so that after a cut
 link both sides resend what the other has not got, and a message arrives once. Number 0 marks the
-link's own words (`Join`, `Joined`, `Ack`, `Abort`), which are neither kept nor resent.
+link's own words (`Join`, `Joined`, `Ack`, `Waiting`, `Abort`), which are neither kept nor resent.
 
-A neighbour is acknowledged what the role here has taken, not what has merely arrived: that lets at
-most a window of messages pile up at a party that is slower than its peers.
+A neighbour is acknowledged what the role here has taken (or what was passed on), not what has merely
+arrived: that lets at most a window of messages pile up at a party that computes longer than its peers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from vfl.wire.messages import Message
 #: A party may be this far ahead of its neighbour, whichever comes first; always at least one message.
 WINDOW_MESSAGES: Final = 64
 WINDOW_BYTES: Final = 64 * 1024 * 1024
-
-NO_SESSION: Final = bytes(16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +45,15 @@ class Ack(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class Waiting(Message):
+    """Excuses its sender's silence: it waits, in its turn, for the parties of these names."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Bye(Message):
-    """Is the last numbered word of a party whose role has ended well."""
+    """Is the last word of a party whose role has ended well; numbered, so it comes after all others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +64,22 @@ class Abort(Message):
     about: str
 
 
-CONTROL: Final = (Join, Joined, Ack, Bye, Abort)
+CONTROL: Final = (Join, Joined, Ack, Waiting, Abort)
 
 
 class Channel:
     """Keeps the numbers of one connection; `route` is where the neighbour can be reached, if anywhere."""
 
+    #: The neighbours whose messages were passed on here while there was no room: one entry a message.
+    creditors: deque[Channel]
+
     def __init__(self, neighbour: str) -> None:
         self.neighbour = neighbour
         self.route: bytes | None = None
         self.lost_at: float | None = None
+        self.excused_at = 0.0  # it last said that it waits for someone else
         self.ended = False  # the neighbour has said Bye
+        self.creditors = deque()
         self.received = 0
         self.waiting = 0  # received and not yet taken by the role here
         self._told = 0  # the last acknowledgement that went out
@@ -80,7 +90,7 @@ class Channel:
         self._held_bytes = 0
 
     def number(self, frames: Frames) -> None:
-        """Takes a message over for sending; `transmittable` and `resend` give it back, stamped."""
+        """Takes a message over for sending; `latest` and `resend` give it back, stamped."""
         self._sent += 1
         self._unacknowledged.append((self._sent, frames))
         self._held_bytes += frames_bytes(frames)
@@ -138,6 +148,11 @@ class Channel:
         self.waiting -= 1
         self._taken_bytes += n_bytes
         return self._due - self._told >= WINDOW_MESSAGES // 2 or self._taken_bytes >= WINDOW_BYTES // 2
+
+    def repay(self) -> list[Channel]:
+        """Returns, as far as there is room again, those whose messages were passed on without room."""
+        n_repaid = min(len(self.creditors), max(0, WINDOW_MESSAGES - len(self._unacknowledged)))
+        return [self.creditors.popleft() for _ in range(n_repaid)]
 
     def promise(self) -> None:
         """Counts what has arrived as taken: two parties with full windows would else wait for ever."""

@@ -12,7 +12,6 @@ these, or a `Tensor`. Nothing else crosses: `schema_of` refuses any other annota
 from __future__ import annotations
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ from torch import Tensor
 from vfl.errors import RoleError
 
 _SCALARS = (int, float, bool, str, bytes)
+_SCHEMAS: WeakKeyDictionary[type[Message], Schema] = WeakKeyDictionary()
 
 
 class Message:
-    """Is the base of everything that one party says to another; compared and hashed by identity."""
+    """Is the base of everything that one party says to another."""
 
     __slots__ = ()
-    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,31 @@ class Schema:
         return self.kind.__name__
 
 
-@functools.cache
 def schema_of(kind: type[Message]) -> Schema:
     """Reads a message's layout off its annotations.
 
     Raises:
         RoleError: if the class is no plain frozen dataclass, or has a field that cannot cross the wire.
     """
+    known: Any = _SCHEMAS.get(kind)
+    return known or _SCHEMAS.setdefault(kind, _read_schema(kind))
+
+
+def kinds_by_name(kinds: Iterable[type[Message]]) -> dict[str, Schema]:
+    """Indexes the kinds of one session by the name they bear on the wire.
+
+    Raises:
+        RoleError: if two kinds share a name.
+    """
+    index: dict[str, Schema] = {}
+    for kind in kinds:
+        schema = schema_of(kind)
+        if index.setdefault(schema.name, schema).kind is not kind:
+            raise RoleError(f"two kinds of message are called {schema.name}; rename one")
+    return index
+
+
+def _read_schema(kind: type[Message]) -> Schema:
     _check_plain(kind)
     hints = typing.get_type_hints(kind)
     scalars: list[str] = []
@@ -74,30 +91,13 @@ def schema_of(kind: type[Message]) -> Schema:
     return Schema(kind, tuple(scalars), tuple(tensors), msgspec.msgpack.Decoder(layout))
 
 
-def kinds_by_name(kinds: Iterable[type[Message]]) -> dict[str, Schema]:
-    """Indexes the kinds of one session by the name they bear on the wire.
-
-    Raises:
-        RoleError: if two kinds share a name.
-    """
-    index: dict[str, Schema] = {}
-    for kind in kinds:
-        schema = schema_of(kind)
-        if index.setdefault(schema.name, schema).kind is not kind:
-            raise RoleError(f"two kinds of message are called {schema.name}; rename one")
-    return index
-
-
-def _check_plain(kind: Any) -> None:  # noqa: ANN401 - any class may be mistaken for a message
-    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise RoleError(
-            f"{kind.__name__}: a message is a frozen dataclass; add @dataclass(frozen=True, eq=False)"
-        )
+def _check_plain(kind: type[Any]) -> None:
+    name = kind.__name__
+    if not (dataclasses.is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen):  # noqa: B009
+        raise RoleError(f"{name}: a message is a frozen dataclass; add @dataclass(frozen=True, eq=False)")
     # Making a message from a peer's bytes must not be able to fail, nor run a protocol's own code.
     if hasattr(kind, "__post_init__") or not all(field.init for field in dataclasses.fields(kind)):
-        raise RoleError(
-            f"{kind.__name__}: a message only carries; move its __post_init__ or init=False into the role"
-        )
+        raise RoleError(f"{name}: a message only carries; move its __post_init__ or init=False into the role")
 
 
 def _is_scalar(hint: Any) -> bool:  # noqa: ANN401 - an annotation can be anything

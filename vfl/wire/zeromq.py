@@ -2,18 +2,21 @@
 
 The hub binds a ROUTER, every other party connects a DEALER to it. On an encrypted port (CURVE) the hub
 lets only listed keys in (ZAP), and a neighbour's name comes from its key. libzmq's own thread encrypts,
-sends, receives and answers heartbeats while a role computes; there is no thread of ours.
+sends, receives and answers heartbeats while a role computes. The one thread of ours is the doorkeeper:
+whoever comes back after a cut must be let in even while the hub computes for minutes.
 """
 
 from __future__ import annotations
 
 import errno
+import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import zmq
-from zmq.auth import Authenticator
+from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from vfl.errors import ConfigError
@@ -22,14 +25,14 @@ from vfl.wire.codec import MAX_FRAME_BYTES, MAX_TENSORS, Buffer
 #: Below this many bytes a copy costs less than handing memory over and hearing when it is free again.
 _COPY_BELOW_BYTES: Final = 256 * 1024
 
-_UP: Final = zmq.Event.HANDSHAKE_SUCCEEDED
-_DOWN: Final = zmq.Event.DISCONNECTED
-_DENIED: Final = (
-    zmq.Event.HANDSHAKE_FAILED_AUTH,
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
-)
-_CONTEXT_GONE: Final = (errno.ENOTSOCK, zmq.ETERM)
+_CHANGES: Final = {
+    zmq.Event.HANDSHAKE_SUCCEEDED: "up",
+    zmq.Event.DISCONNECTED: "down",
+    zmq.Event.HANDSHAKE_FAILED_AUTH: "denied",
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "failed",
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "failed",
+}
+_CONNECT_TIMEOUT_MS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,14 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Change:
-    """Tells of a connection: "up", "down", or "denied" (with whom or how, in `detail`)."""
+    """Tells of a connection.
+
+    `what` is "up", "down", "denied" (at the hub, `key` may name the stranger) or "failed": the other
+    end broke the handshake off without a word, as a hub with another key does.
+    """
 
     what: str
-    detail: str = ""
+    key: str = ""
 
 
 def make_keys() -> KeyPair:
@@ -73,6 +80,34 @@ def keys_from_secret(secret: str, where: str) -> KeyPair:
         return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
     except (zmq.ZMQError, ValueError) as error:
         raise ConfigError(f"{where}: holds no secret key; make one with: vfl keys NAME") from error
+
+
+class _Doorkeeper:
+    """Answers libzmq, for every connection, whether the holder of a public key may enter (ZAP 1.0)."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allowed: Mapping[str, str]) -> None:
+        self.denied: deque[str] = deque(maxlen=64)
+        self._allowed = dict(allowed)
+        self._socket = context.socket(zmq.REP)
+        self._socket.bind("inproc://zeromq.zap.01")
+        threading.Thread(target=self._serve, name="doorkeeper", daemon=True).start()
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
+        except zmq.ContextTerminated:
+            self._socket.close(linger=0)
+
+    def _answer(self, question: list[bytes]) -> list[bytes]:
+        version, request, _domain, _address, _identity, _mechanism, *credentials = question
+        # libzmq asks with the 32 bytes of the client's key; anything else is in nobody's name.
+        key = z85.encode(credentials[0]).decode() if credentials and len(credentials[0]) == 32 else ""
+        party = self._allowed.get(key)
+        if party is None:
+            self.denied.append(key)
+            return [version, request, b"400", b"unknown key", b"", b""]
+        return [version, request, b"200", b"OK", party.encode(), b""]
 
 
 class Port:
@@ -99,27 +134,27 @@ class Port:
             heartbeat_s: how often to make sure that the neighbour is there, in seconds.
 
         Raises:
-            ConfigError: if the address cannot be used.
+            ConfigError: if the address or a key cannot be used.
         """
         self._hub = hub
-        self._allowed = dict(allowed)
-        self._denied: list[str] = []
         # A context of its own, not the process-wide one: two runs in one process have two doorkeepers.
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._doorkeeper = self._start_doorkeeper() if hub and keys else None
+        self._doorkeeper = _Doorkeeper(self._context, allowed) if hub and keys else None
         self._socket = self._context.socket(zmq.ROUTER if hub else zmq.DEALER)
-        self._configure(keys, hub_key, heartbeat_s)
         self._monitor = self._socket.get_monitor_socket()
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
-        if self._doorkeeper:
-            self._poller.register(self._doorkeeper.zap_socket, zmq.POLLIN)
         try:
+            self._configure(heartbeat_s)
+            self._encrypt(keys, hub_key)
             self._socket.bind(address) if hub else self._socket.connect(address)
         except zmq.ZMQError as error:
             self.close(0.0)
             raise ConfigError(_address_trouble(address, error)) from error
+        except ConfigError:
+            self.close(0.0)
+            raise
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def transmit(self, route: bytes, frames: list[Buffer]) -> bool:
@@ -140,8 +175,6 @@ class Port:
         if events:
             return events
         ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
-        if self._doorkeeper and self._doorkeeper.zap_socket in ready:
-            self._admit(events)
         if self._monitor in ready:
             self._watch(events)
         if self._socket in ready:
@@ -150,13 +183,12 @@ class Port:
 
     def close(self, linger_s: float) -> None:
         """Closes the port; what was handed over is still sent for up to `linger_s` seconds."""
-        if self._doorkeeper:
-            self._doorkeeper.stop()
         self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=int(linger_s * 1000))
-        self._context.destroy(linger=0)
+        self._context.term()  # the doorkeeper hears of it and goes
 
-    def _configure(self, keys: KeyPair | None, hub_key: str | None, heartbeat_s: float) -> None:
+    def _configure(self, heartbeat_s: float) -> None:
         socket = self._socket
         socket.copy_threshold = _COPY_BELOW_BYTES
         # Windows bound what is under way (see channel.py); libzmq's own marks would drop messages.
@@ -168,52 +200,37 @@ class Port:
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(heartbeat_s * 1500))
         socket.setsockopt(zmq.RECONNECT_IVL, 100)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        # The system's own retries grow apart so fast that a way back after 2 s would be found after 3.
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)
         if self._hub:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        if keys:
-            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
-            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
-            if self._hub:
-                socket.setsockopt(zmq.CURVE_SERVER, 1)
-            else:
-                socket.setsockopt(zmq.CURVE_SERVERKEY, (hub_key or "").encode())
 
-    def _start_doorkeeper(self) -> Authenticator:
-        doorkeeper = Authenticator(self._context)
-        doorkeeper.start()
-        doorkeeper.configure_curve_callback("*", self)
-        return doorkeeper
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        """Answers the authenticator: whether the holder of a public key may connect."""
-        known = key.decode() in self._allowed
-        if not known:
-            self._denied.append(key.decode())
-        return known
-
-    def _admit(self, events: list[Arrival | Change]) -> None:
-        assert self._doorkeeper is not None  # noqa: S101 - registered with the poller only if it exists
-        question = self._doorkeeper.handle_zap_message(self._doorkeeper.zap_socket.recv_multipart())
+    def _encrypt(self, keys: KeyPair | None, hub_key: str | None) -> None:
+        if not keys:
+            return
         try:
-            question.send(None)  # our callback answers at once, so the coroutine never waits
-        except StopIteration:
-            pass
-        events.extend(Change("denied", key) for key in self._denied)
-        self._denied.clear()
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+            if self._hub:
+                self._socket.setsockopt(zmq.CURVE_SERVER, 1)
+            else:
+                self._socket.setsockopt(zmq.CURVE_SERVERKEY, (hub_key or "").encode())
+        except zmq.ZMQError as error:
+            named = keys.public if self._hub else hub_key
+            raise ConfigError(f"{named!r} is no public key; make a pair with: vfl keys NAME") from error
 
     def _watch(self, events: list[Arrival | Change]) -> None:
         while True:
             try:
                 message: Any = recv_monitor_message(self._monitor, zmq.NOBLOCK)
             except zmq.Again:
-                return
-            event = message["event"]
-            if event == _UP:
-                events.append(Change("up"))
-            elif event == _DOWN:
-                events.append(Change("down"))
-            elif event in _DENIED and not self._hub:
-                events.append(Change("denied", zmq.Event(event).name))
+                break
+            what = _CHANGES.get(message["event"])
+            took_too_long = what == "failed" and message["value"] == errno.EAGAIN
+            if what and not took_too_long:
+                events.append(Change(what))
+        while self._doorkeeper and self._doorkeeper.denied:
+            events.append(Change("denied", self._doorkeeper.denied.popleft()))
 
     def _receive(self, events: list[Arrival | Change]) -> None:
         while True:
@@ -233,14 +250,16 @@ class Port:
     def _name_of(self, frame: zmq.Frame) -> str | None:
         if not self._doorkeeper:
             return None
-        return self._allowed[str(frame.get("User-Id"))]
+        return str(frame.get("User-Id"))
 
 
 def _address_trouble(address: str, error: zmq.ZMQError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"address = {address!r}: the port is in use; end the other process or choose another port"
     if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
-        return f"address = {address!r}: this machine has no such address; name one of its own, or tcp://*:PORT"
+        return (
+            f"address = {address!r}: this machine has no such address; name one of its own, or tcp://*:PORT"
+        )
     if error.errno == errno.EACCES:
         return f"address = {address!r}: not permitted; choose a port above 1023"
     return f"address = {address!r}: {error.strerror}; write it as tcp://HOST:PORT"

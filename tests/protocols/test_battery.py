@@ -1,0 +1,348 @@
+"""What every protocol must keep, proved for each module in `protocols/` and each one installed.
+
+A protocol whose roles are among `ROSTERS` needs nothing here. One with roles of its own adds a roster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import protocols
+import pytest
+import tomli_w
+import torch
+from casting import assert_same_weights, lying
+from torch import Tensor
+
+from parties.api import Result, run
+from parties.assembly import Assembly, assemble_folder
+from parties.party import take_seat
+from parties.predicting import predict
+from parties.seat import Seat
+from parties.trained import BEST
+from vfl.data.batches import Rows
+from vfl.errors import RemoteProtocolError
+from vfl.learn.checkpoint import load_checkpoint
+from vfl.wire.codec import decode, encode, open_envelope, stamp
+from vfl.wire.line import Send
+from vfl.wire.messages import Message, kinds_by_name
+from vfl.wire.rehearse import Rehearsal, Said, rehearse
+
+ROWS, BATCH_SIZE, EPOCHS = 90, 16, 2
+
+
+@dataclass(frozen=True)
+class Player:
+    """Is one party of a roster: its role, its cut width if it has columns, whether it has the label."""
+
+    role: str
+    width: int | None = 4
+    label: bool = False
+
+
+#: Who plays, for each set of roles: at least two of every role that may be taken twice.
+ROSTERS: dict[frozenset[str], dict[str, Player]] = {
+    frozenset({"feature", "label"}): {
+        "bank": Player("feature"),
+        "shop": Player("feature"),
+        "clinic": Player("label", label=True),
+    },
+}
+
+#: What `[protocols.NAME]` of the job must say where the defaults will not do.
+OPTIONS: dict[str, dict[str, Any]] = {}
+
+ARROWS = [
+    pytest.param(name, arrow, id=f"{name}-{'-'.join(arrow)}")
+    for name in protocols.names()
+    for arrow in sorted(protocols.load(name).arrows)
+]
+
+
+class Stage:
+    """Holds one protocol's job on disk, and each way of running it once."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.protocol = protocols.load(name)
+        self.folder = folder
+        self.roster = roster_of(self.protocol)
+        write_job(folder, name, self.roster)
+        self._takes = itertools.count()
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        return assemble_folder(self.folder)
+
+    @cached_property
+    def honest(self) -> tuple[Rehearsal, dict[str, Seat]]:
+        return self.play()
+
+    @cached_property
+    def in_memory(self) -> Result:
+        return run(self.folder, in_process=True, out=self.folder / "memory")
+
+    @property
+    def transcript(self) -> list[Said]:
+        """All that was said of the protocol itself, after the handshake."""
+        return [said for said in self.honest[0].transcript if isinstance(said.message, self.protocol.messages)]
+
+    def play(self, **liars: Any) -> tuple[Rehearsal, dict[str, Seat]]:
+        """Rehearses the whole job from new seats; `liars` wrap the roles of the parties named."""
+        folder = self.folder / f"take{next(self._takes)}"
+        seats: dict[str, Seat] = {}
+        for name in self.roster:
+            (folder / name).mkdir(parents=True)
+            seats[name], _ = take_seat(self.assembly, name, folder / name, lambda event: None)
+        roles = {name: liars.get(name, lambda role: role)(seat.role) for name, seat in seats.items()}
+        kinds = next(iter(seats.values())).kinds
+        streams = {name: seat.stream for name, seat in seats.items()}
+        return rehearse(roles, kinds, streams=streams), seats
+
+
+def roster_of(protocol: protocols.Protocol) -> dict[str, Player]:
+    roles = frozenset(protocol.roles)
+    if roles not in ROSTERS:
+        pytest.fail(
+            f"protocol {protocol.name} has roles {sorted(roles)}, and no roster plays them: add "
+            f"frozenset({sorted(roles)}) with its parties to ROSTERS in tests/protocols/test_battery.py"
+        )
+    return ROSTERS[roles]
+
+
+def write_job(folder: Path, protocol: str, roster: Mapping[str, Player]) -> None:
+    """Writes job, sites and tables: each party has three numeric columns and one of words."""
+    rng = np.random.default_rng(5)
+    signal = np.zeros(ROWS)
+    for name, player in sorted(roster.items(), key=lambda item: item[1].label):
+        x = rng.normal(size=(ROWS, 3))
+        signal += x[:, 0] * (player.width is not None)
+        words = rng.choice(["red", "green", "blue"], ROWS)
+        truth = np.where(signal > 0, "ill", "well")
+        lines = ["id,a,b,c,colour,state"]
+        rows = [f"p{i},{x[i, 0]},{x[i, 1]},{x[i, 2]},{words[i]},{truth[i]}" for i in rng.permutation(ROWS)]
+        (folder / f"{name}.csv").write_text("\n".join(lines + rows))
+        table: dict[str, Any] = {"source": f"{name}.csv"}
+        site: dict[str, Any] = {"party": name, "table": table}
+        if player.width is not None:
+            table |= {"columns": ["a", "b", "c"], "categorical": ["colour"]}
+            site["bottom"] = {"preset": "mlp", "hidden": [5], "dropout": 0.2}
+        if player.label:
+            site |= {"label": {"column": "state"}, "trunk": {"preset": "mlp", "hidden": [6], "dropout": 0.2}}
+        (folder / f"{name}.toml").write_text(tomli_w.dumps(site))
+    entries = {
+        name: {"role": player.role} | ({"width": player.width} if player.width is not None else {})
+        for name, player in roster.items()
+    }
+    job = {"name": "battery", "protocol": protocol, "task": "binary", "epochs": EPOCHS, "seed": 1}
+    job |= {"batch_size": BATCH_SIZE, "parties": entries, "protocols": {protocol: OPTIONS.get(protocol, {})}}
+    (folder / "job.toml").write_text(tomli_w.dumps(job))
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
+    return {}
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, stages: dict[str, Stage], tmp_path_factory: Any) -> Stage:
+    name: str = request.param
+    if name not in stages:
+        stages[name] = Stage(name, tmp_path_factory.mktemp(name))
+    return stages[name]
+
+
+every_protocol = pytest.mark.parametrize("stage", protocols.names(), indirect=True)
+
+
+@every_protocol
+def test_it_ends(stage: Stage) -> None:
+    rehearsal, seats = stage.honest
+    assert rehearsal.results.keys() == seats.keys()
+
+
+@every_protocol
+def test_twice_with_one_seed_is_equal(stage: Stage) -> None:
+    (one, seats), (other, again) = stage.honest, stage.play()
+    assert_equal(one.results, other.results)
+    assert_same_weights(weights(seats), weights(again))
+
+
+@every_protocol
+def test_it_learns(stage: Stage) -> None:
+    rehearsal, seats = stage.honest
+    fresh = {
+        name: take_seat(stage.assembly, name, stage.folder, lambda event: None)[0] for name in stage.roster
+    }
+    begun = weights(fresh)
+    for part, trained in weights(seats).items():
+        assert any(not torch.equal(begun[part][name], weight) for name, weight in trained.items()), part
+
+
+@every_protocol
+def test_it_runs_over_zeromq_as_in_memory(stage: Stage) -> None:
+    one = stage.in_memory
+    other = run(stage.folder, in_process=False, out=stage.folder / "network")
+    assert one.metrics == other.metrics
+    assert one.predictions == other.predictions
+    for name in stage.roster:
+        mine, theirs = (load_checkpoint(result.folder / name, BEST) for result in (one, other))
+        assert_same_weights(mine.tensors, theirs.tensors)
+        assert booked(one.ledger[name]) == booked(other.ledger[name])
+
+
+@every_protocol
+def test_the_trained_parties_predict_and_end(stage: Stage) -> None:
+    prediction = predict(stage.in_memory.folder)
+    assert len(prediction.ids) == len(prediction.output) == ROWS
+    assert np.isfinite(prediction.output).all()
+    test = {row["id"]: row["prediction"] for row in stage.in_memory.predictions}
+    joint = {
+        name: prediction.code.classes[int(output > 0)]
+        for name, output in zip(prediction.ids, prediction.output.reshape(-1), strict=True)
+    }
+    assert test.items() <= joint.items()
+
+
+@every_protocol
+def test_every_message_survives_the_codec(stage: Stage) -> None:
+    kinds = kinds_by_name(stage.protocol.messages)
+    for said in stage.transcript:
+        frames = encode(said.message, to=said.to, sender=said.sender)
+        whole = stamp(frames, session=bytes(16), sequence=1, acknowledged=0)
+        assert_equal(decode(open_envelope(whole, said.sender), kinds, said.sender), said.message)
+
+
+@every_protocol
+def test_every_kind_of_message_is_said(stage: Stage) -> None:
+    assert {type(said.message) for said in stage.transcript} == set(stage.protocol.messages)
+
+
+@every_protocol
+def test_the_transcript_is_what_the_docstring_draws(stage: Stage) -> None:
+    role = {name: player.role for name, player in stage.roster.items()}
+    said = {(role[s.sender], type(s.message).__name__, role[s.to]) for s in stage.transcript}
+    assert said == set(stage.protocol.arrows)
+
+
+@every_protocol
+def test_it_says_of_each_role_what_it_learns(stage: Stage) -> None:
+    assert stage.protocol.roles.keys() <= stage.protocol.learns.keys()
+    assert all(words.strip().endswith(".") for words in stage.protocol.learns.values())
+
+
+@every_protocol
+def test_it_stays_within_its_declared_bytes(stage: Stage) -> None:
+    seats = stage.honest[1]
+    for name, player in stage.roster.items():
+        if player.role == stage.protocol.hub or player.width is None:
+            continue
+        rows = rows_of_batches(seats[name])
+        bounds = [stage.protocol.module.step_bytes(player.width, n) for n in rows]
+        train = [said for said in stage.transcript if said.phase == "train"]
+        sent = sum(said.n_bytes for said in train if said.sender == name)
+        received = sum(said.n_bytes for said in train if said.to == name)
+        assert 0 < sent <= sum(bound[0] for bound in bounds)
+        assert 0 < received <= sum(bound[1] for bound in bounds)
+
+
+@pytest.mark.parametrize(("stage", "arrow"), ARROWS, indirect=["stage"])
+def test_a_wrong_message_is_an_error_that_names_the_peer(stage: Stage, arrow: tuple[str, str, str]) -> None:
+    sender, kind, receiver = arrow
+    liar = next(name for name, player in stage.roster.items() if player.role == sender)
+    hearers = {name for name, player in stage.roster.items() if player.role == receiver}
+    specimen = next(s.message for s in stage.transcript if s.sender == liar and type(s.message).__name__ == kind)
+    for what in [name for name, _ in wrong_ones(specimen, stage)]:
+        with pytest.raises(RemoteProtocolError) as caught:
+            stage.play(**{liar: lying(once(kind, hearers, what, stage))})
+            pytest.fail(f"{kind} with {what} was taken for right")
+        assert caught.value.peer == liar, what
+
+
+def once(kind: str, hearers: set[str], what: str, stage: Stage) -> Any:
+    """Puts a wrong message in the place of the first one of this kind."""
+    told: list[bool] = []
+
+    def change(send: Send) -> Send:
+        if told or type(send.message).__name__ != kind or send.to not in hearers:
+            return send
+        told.append(True)
+        return send._replace(message=dict(wrong_ones(send.message, stage))[what])
+
+    return change
+
+
+def wrong_ones(right: Message, stage: Stage) -> Iterator[tuple[str, Message]]:
+    """Lists what may stand wrongly in a message's place, each with its name."""
+    others = {type(said.message).__name__: said.message for said in stage.transcript}
+    yield from ((f"{name} instead", other) for name, other in others.items() if name != type(right).__name__)
+    for field in dataclasses.fields(right):  # type: ignore[arg-type]
+        value = getattr(right, field.name)
+        spoilt = spoilt_tensors(value) if isinstance(value, Tensor) else {}
+        if field.name in ("step", "mark"):
+            spoilt = {"one more": value + 1, "the negative": -1 - value}
+        for how, wrong in spoilt.items():
+            yield f"{field.name}: {how}", dataclasses.replace(right, **{field.name: wrong})  # type: ignore[type-var]
+
+
+def spoilt_tensors(right: Tensor) -> dict[str, Tensor]:
+    spoilt = {
+        "one row more": torch.cat([right, right[:1]]),
+        "no rows": right[:0],
+        "one rank more": right.unsqueeze(0),
+        "a number": right.reshape(-1)[:1].reshape(()),
+        "another type": right.to(torch.float64 if right.dtype != torch.float64 else torch.float32),
+        "whole numbers": right.to(torch.int32 if right.dtype != torch.int32 else torch.int8),
+    }
+    if right.dim() > 1:
+        spoilt |= {"one column fewer": right[:, 1:], "columns for rows": right.transpose(0, 1)}
+    if right.is_floating_point():
+        spoilt |= {f"{bad}": right.clone().index_fill_(0, torch.tensor([0]), bad) for bad in (np.nan, np.inf)}
+    return spoilt
+
+
+def weights(seats: Mapping[str, Seat]) -> dict[str, dict[str, Tensor]]:
+    return {
+        f"{name}/{part}": learner.weights()
+        for name, seat in seats.items()
+        for part, learner in seat.learners.items()
+    }
+
+
+def rows_of_batches(seat: Seat) -> list[int]:
+    """Counts the rows of every training batch of every epoch."""
+    rows = Rows(
+        seat.holding.digests, seat.holding.splits, features=None, y=None, batch_size=BATCH_SIZE, seed=1
+    )
+    return [batch.rows for epoch in range(1, EPOCHS + 1) for batch in rows.batches("train", epoch)]
+
+
+def booked(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = [{key: value for key, value in row.items() if key != "waited_s"} for row in ledger]
+    return sorted((row for row in rows if row["phase"] != "handshake"), key=lambda row: str(row))
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Compares results or messages through and through, all but how long they took."""
+    assert type(one) is type(other)
+    if isinstance(one, Tensor | np.ndarray):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    elif dataclasses.is_dataclass(one):
+        for field in dataclasses.fields(one):
+            assert_equal(getattr(one, field.name), getattr(other, field.name))
+    elif isinstance(one, Mapping):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"seconds"}:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for mine, theirs in zip(one, other, strict=True):
+            assert_equal(mine, theirs)
+    else:
+        assert one == other
