@@ -15,7 +15,6 @@ from parties.local import train_in_process, train_in_processes
 from parties.summary import (
     LEDGER_FILE,
     PREDICTIONS_FILE,
-    REPORT_FILE,
     RESULT_FILE,
     read_json,
     write_json,
@@ -73,11 +72,15 @@ def run(
         VflError: the first failure that is a party's own; nothing is left under the run's name.
     """
     if isinstance(job, Job):
+        if overrides:
+            raise ConfigError(f"overrides: {overrides[0]}: is for a job folder; give the Job that value")
         placed = {name: PlacedSite(site, Path.cwd()) for name, site in (sites or {}).items()}
         assembly = assemble(job, placed)
         missing = [name for name in job.parties if name not in placed]
         if missing:
             raise ConfigError(f"sites: {missing[0]} has none; give each party of the job its Site")
+    elif sites is not None:
+        raise ConfigError(f"sites: {job} is a folder or file and has its own; leave them out")
     else:
         assembly = assemble_folder(Path(job), overrides)
     return run_assembly(assembly, in_process=in_process, out=Path(out), sink=sink or _ignore)
@@ -89,14 +92,14 @@ def run_assembly(assembly: Assembly, *, in_process: bool, out: Path, sink: Sink)
     try:
         folders = {name: staging.party(name) for name in assembly.job.parties}
         train = train_in_process if in_process else train_in_processes
-        results = train(assembly, folders, sink)
+        write_json(staging.path / RESULT_FILE, _summary(assembly, train(assembly, folders, sink)))
         folder = staging.publish()
     except BaseException as error:
         kept = staging.give_up()
         if kept is not None:
             error.add_note(f"what was trained so far is kept in {kept}")
         raise
-    return _collected(assembly, folder, results)
+    return load_result(folder)
 
 
 def load_result(folder: Path) -> Result:
@@ -106,6 +109,8 @@ def load_result(folder: Path) -> Result:
         StorageError: if it is none.
     """
     summary = read_json(folder / RESULT_FILE)
+    # The file cannot know what its folder came to be called, and where it may have been moved to.
+    summary |= {"run": folder.name, "report": str(folder / summary["report"])}
     parties = [name for name in summary["parties"] if (folder / name).is_dir()]
     ledger = {name: read_json(folder / name / LEDGER_FILE) for name in parties}
     predictions: list[dict[str, str]] = []
@@ -124,13 +129,11 @@ def load_result(folder: Path) -> Result:
     )
 
 
-def _collected(assembly: Assembly, folder: Path, results: Mapping[str, dict[str, Any]]) -> Result:
+def _summary(assembly: Assembly, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Joins the parties' results into the run's; paths in it begin at the run's folder."""
     label = assembly.job.with_role("label")[0]
     traffic = {name: result["bytes"][name] for name, result in results.items()}
-    summary = dict(results[label]) | {"bytes": traffic, "report": str(folder / label / REPORT_FILE)}
-    summary["run"] = folder.name
-    write_json(folder / RESULT_FILE, summary)
-    return load_result(folder)
+    return results[label] | {"bytes": traffic, "report": f"{label}/{results[label]['report']}"}
 
 
 def _ignore(event: Event) -> None:

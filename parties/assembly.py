@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,7 @@ def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:
     job_path = path / "job.toml" if path.is_dir() else path
     if not job_path.is_file():
         raise ConfigError(f"{path}: is no job folder (with a job.toml) and no job file; check the path")
-    names = list(_parties_of(job_path))
-    for_site = {name: [o[len(name) + 1 :] for o in overrides if o.startswith(f"{name}.")] for name in names}
-    for_job = [o for o in overrides if o.partition(".")[0] not in names]
+    for_site, for_job = split_overrides(overrides, _parties_of(job_path))
     job = load_job(job_path, for_job)
     folder = job_path.parent
     sites = {name: load_placed_site(folder / f"{name}.toml", for_site.get(name, ())) for name in job.parties}
@@ -66,6 +64,19 @@ def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:
                 f"{name}.toml: party = {placed.site.party!r}: the file is named for {name!r}; make them one"
             )
     return assemble(job, sites, job_path.name)
+
+
+def split_overrides(
+    overrides: Sequence[str], parties: Collection[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Parts `key=value` overrides into those of each party's site (`PARTY.key=value`) and the job's."""
+    first = [override.partition("=")[0].partition(".") for override in overrides]
+    owners = [name.strip() if dot else "" for name, dot, _ in first]
+    for_site = {
+        party: [o.partition(".")[2] for o, owner in zip(overrides, owners, strict=True) if owner == party]
+        for party in parties
+    }
+    return for_site, [o for o, owner in zip(overrides, owners, strict=True) if owner not in parties]
 
 
 def load_placed_site(path: Path, overrides: Sequence[str] = ()) -> PlacedSite:

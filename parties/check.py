@@ -8,6 +8,7 @@ from typing import Any
 from parties.assembly import Assembly, PlacedSite
 from parties.label import build_joint, contributors_of
 from parties.seat import Holding, build_bottom, hold, learner_of
+from vfl.data.batches import EVALUATION_ROWS
 from vfl.data.features import encode_labels, fit_labels
 from vfl.learn.networks import parameter_count
 
@@ -46,8 +47,9 @@ def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
 def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str, Any]]:
     """Bounds each feature party's bytes a full step, and an epoch where the number of rows is known."""
     job, table = assembly.job, []
+    step_bytes = assembly.protocol.module.step_bytes
     for name, width in contributors_of(assembly).items():
-        sent, received = assembly.protocol.module.step_bytes(width, job.batch_size)
+        sent, received = step_bytes(width, job.batch_size)
         row: dict[str, Any] = {
             "party": name,
             "width": width,
@@ -55,10 +57,12 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
             "received_a_step": received,
         }
         if rows is not None:
-            steps = -(-rows["train"] // job.batch_size)
-            evaluated, _ = assembly.protocol.module.step_bytes(width, max(rows["valid"], 1))
-            row["sent_an_epoch"] = steps * sent + evaluated * (rows["valid"] > 0)
-            row["received_an_epoch"] = steps * received
+            trained = [step_bytes(width, n) for n in _dealt(rows["train"], job.batch_size)]
+            evaluated = [
+                step_bytes(width, n) for n in _dealt(rows["valid"], max(job.batch_size, EVALUATION_ROWS))
+            ]
+            row["sent_an_epoch"] = sum(sent for sent, _ in trained + evaluated)
+            row["received_an_epoch"] = sum(received for _, received in trained)
         table.append(row)
     return table
 
@@ -68,6 +72,11 @@ def learned_by(assembly: Assembly) -> list[tuple[str, str]]:
     learns = assembly.protocol.learns
     own = [(name, learns[party.role]) for name, party in assembly.job.parties.items() if party.role in learns]
     return own + [(who, what) for who, what in learns.items() if who not in assembly.protocol.roles]
+
+
+def _dealt(rows: int, size: int) -> list[int]:
+    """Lists the sizes of the batches that so many rows make."""
+    return [size] * (rows // size) + [rows % size] * (rows % size > 0)
 
 
 def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> dict[str, int]:

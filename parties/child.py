@@ -1,8 +1,9 @@
-"""One party as a process of its own, started by `parties.local`: `python -m parties.child`.
+"""One party as a process of its own, started by `parties.local`.
 
 It reads one line of JSON from standard input (its documents, its key, its folder) and, unless it is
-the hub, a second one with the hub's address; it writes events as JSON lines to standard output. When
-standard input ends before the run does, whoever started it has died, and it ends too.
+the hub, a second one with the hub's address; it writes events as JSON lines to standard output. What
+a user's own module prints goes to standard error instead. When standard input ends before the run
+does, whoever started it has died, and it ends too.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
-from parties.events import Event
+from parties.events import Event, Sink
 from vfl.errors import EXIT_INTERNAL, Interrupted, VflError
 
 #: The hub takes any free port and tells which; nothing outside this machine can reach it.
@@ -26,30 +29,51 @@ LOOPBACK = "tcp://127.0.0.1:*"
 
 def main() -> int:
     """Runs the party and returns its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for wanted in (signal.SIGINT, signal.SIGTERM):  # a shell's background job starts with SIGINT ignored
+        signal.signal(wanted, signal.default_int_handler)
+    emit = _emitter()
     party = "?"
     try:
-        spec = msgspec.json.decode(sys.stdin.readline())
+        spec = msgspec.json.decode(sys.stdin.buffer.readline())
         party = spec["party"]
-        return _run(spec)
-    except (VflError, KeyboardInterrupt) as error:
+        _run(spec, emit)
+    except BaseException as error:
         fault = Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error
-        _emit({"event": "failed", "party": party, "error": str(fault), "kind": type(fault).__name__,
-               "exit_code": fault.exit_code, "where": _where(error)})  # fmt: skip
-        return fault.exit_code
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        _emit({"event": "failed", "party": party, "error": text, "kind": "internal",
-               "exit_code": EXIT_INTERNAL, "where": _where(error)})  # fmt: skip
-        return EXIT_INTERNAL
+        own = isinstance(fault, VflError)
+        exit_code = fault.exit_code if isinstance(fault, VflError) else EXIT_INTERNAL
+        with suppress(Interrupted):
+            emit({
+                "event": "failed",
+                "party": party,
+                "error": str(fault) if own else f"{type(fault).__name__}: {fault}",
+                "kind": type(fault).__name__ if own else "internal",
+                "exit_code": exit_code,
+                "where": "".join(traceback.format_exception(error)),
+            })  # fmt: skip
+        return exit_code
+    return 0
 
 
-def _run(spec: dict[str, Any]) -> int:
+def _emitter() -> Sink:
+    """Keeps standard output for events alone, and gives everyone else standard error for it."""
+    events: BinaryIO = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        try:
+            events.write(msgspec.json.encode(event) + b"\n")
+            events.flush()
+        except BrokenPipeError as error:
+            raise Interrupted("whoever started this party has ended") from error
+
+    return emit
+
+
+def _run(spec: dict[str, Any], emit: Sink) -> None:
     import torch
 
     from parties.assembly import PlacedSite, assemble
-    from parties.party import Connection, predict_party, train_party
-    from parties.trained import load_trained
+    from parties.party import Connection, train_party
     from vfl.config.job import Job
     from vfl.config.site import Site
     from vfl.wire.zeromq import KeyPair
@@ -62,14 +86,8 @@ def _run(spec: dict[str, Any]) -> int:
     connection = Connection((lambda: LOOPBACK) if is_hub else _late_address(), KeyPair(**spec["keys"]))
     if is_hub:
         _watch_parent()
-    if spec["task"] == "train":
-        result = train_party(assembly, name, Path(spec["into"]), _emit, connection)
-        _emit({"event": "done", "party": name, "result": result})
-        return 0
-    seat, outputs = predict_party(assembly, name, load_trained(Path(spec["into"])), _emit, connection)
-    answer = None if outputs is None else {"ids": seat.holding.table.ids, "output": outputs.tolist()}
-    _emit({"event": "done", "party": name, "result": answer})
-    return 0
+    result = train_party(assembly, name, Path(spec["into"]), emit, connection)
+    emit({"event": "done", "party": name, "result": result})
 
 
 def _late_address() -> Callable[[], str]:
@@ -78,7 +96,7 @@ def _late_address() -> Callable[[], str]:
 
     def address() -> str:
         if not known:
-            line = sys.stdin.readline()
+            line = sys.stdin.buffer.readline()
             if not line:
                 raise Interrupted("whoever started this party has ended")
             known.append(msgspec.json.decode(line)["address"])
@@ -90,25 +108,12 @@ def _late_address() -> Callable[[], str]:
 
 def _watch_parent() -> None:
     def watch() -> None:
-        while sys.stdin.readline():
+        # Not through sys.stdin: a thread that waits inside it when the interpreter ends is a fatal error.
+        while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _emit(event: Event) -> None:
-    try:
-        sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise Interrupted("whoever started this party has ended") from error
-
-
-def _where(error: BaseException) -> str:
-    import traceback
-
-    return "".join(traceback.format_exception(error))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import sys
 import traceback
@@ -43,7 +44,7 @@ _set = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a key, e.g. epochs=3 or split.test=0.1.",
+    help="Change a key of the job, e.g. split.test=0.1, or of a party's site: PARTY.threads=2.",
 )
 
 
@@ -126,23 +127,23 @@ def party(
       vfl party job.toml bank.toml --set timing.join_s=60 --out /data/runs
     """
     with _reporting(as_json, debug):
-        from parties.assembly import load_placed_site
+        from parties.assembly import load_placed_site, split_overrides
         from parties.display import Display
         from parties.printing import print_summary
         from parties.single import run_party
         from vfl.config.load import load_job
 
-        placed = load_placed_site(site)
-        if insecure:
-            placed = type(placed)(placed.site.model_copy(update={"insecure": True}), placed.folder)
-        with Display([placed.site.party]) as display:
-            result = run_party(load_job(job, overrides), placed, out or Path(placed.site.out), display)
+        name = load_placed_site(site).site.party
+        for_site, for_job = split_overrides(overrides, [name])
+        placed = load_placed_site(site, [*for_site[name], *(["insecure=true"] if insecure else [])])
+        with Display([name]) as display:
+            result = run_party(load_job(job, for_job), placed, out or Path(placed.site.out), display)
         if as_json:
             _print_json(result.summary)
         elif result.summary["metrics"]:
             print_summary(result.summary)
         else:
-            where = result.folder / placed.site.party
+            where = result.folder / name
             _tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {where}")
 
 
@@ -285,7 +286,20 @@ def protocols(debug: bool) -> None:
 def main() -> None:
     """Runs the command line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end in order, as on Ctrl-C
-    cli()
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:  # an unknown option, a missing argument
+        error.show()
+        if "--json" in sys.argv:
+            _print_json(
+                {"status": "failed", "error": error.format_message(), "exit_code": ConfigError.exit_code}
+            )
+        sys.exit(ConfigError.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(Interrupted.exit_code)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends
+        sys.exit(0)
 
 
 @contextmanager
@@ -293,13 +307,11 @@ def _reporting(as_json: bool, debug: bool) -> Iterator[None]:
     """Turns an error into its one line and its exit code."""
     try:
         yield
-    except (click.ClickException, click.exceptions.Exit, SystemExit):
+    except (BrokenPipeError, SystemExit):
         raise
     except (VflError, KeyboardInterrupt) as error:
         fault = Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error
         _fail(fault, str(fault), fault.exit_code, as_json, debug)
-    except BrokenPipeError:
-        sys.exit(0)  # whoever read our output has had enough
     except Exception as error:
         _fail(error, f"unexpected {type(error).__name__}: {error}", EXIT_INTERNAL, as_json, debug)
 
@@ -322,7 +334,7 @@ def _fail(error: BaseException, text: str, exit_code: int, as_json: bool, debug:
 
 
 def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...]) -> Assembly:
-    from parties.assembly import assemble, assemble_folder, load_placed_site
+    from parties.assembly import assemble, assemble_folder, load_placed_site, split_overrides
     from vfl.config.load import load_job
 
     if job.is_dir():
@@ -331,11 +343,11 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
                 f"{site}: with a folder every site in it is checked; name the job file for one site"
             )
         return assemble_folder(job, overrides)
-    sites = {}
-    if site is not None:
-        placed = load_placed_site(site)
-        sites = {placed.site.party: placed}
-    return assemble(load_job(job, overrides), sites, job.name)
+    if site is None:
+        return assemble(load_job(job, overrides), {}, job.name)
+    name = load_placed_site(site).site.party
+    for_site, for_job = split_overrides(overrides, [name])
+    return assemble(load_job(job, for_job), {name: load_placed_site(site, for_site[name])}, job.name)
 
 
 def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:

@@ -156,7 +156,7 @@ _SHOW: Final = {
     "done": _state("done"),
     "failed": _state("failed: {error}"),
 }
-_ALWAYS: Final = {"stranger": "{party}: turned away a stranger: {key}", "said": "{party}: {text}"}
+_ALWAYS: Final = {"stranger": "{party}: turned away a stranger: {key}"}
 _PLAIN: Final = {"listening": "{party}: listening on {address}", "phase": "{party}: {phase}"}
 _LOUD: Final = ("stranger",)
 

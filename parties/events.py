@@ -56,7 +56,9 @@ class RunJournal:
         self.ledger: Ledger | None = None
         self.stream: RngStream | None = None
         self.saved: Mapping[str, Any] = {}
-        self._party, self._folder, self._sink, self._epochs = party, folder, sink, epochs
+        self.folder = folder
+        self._party, self._sink, self._epochs = party, sink, epochs
+        self._session = ""
         self._next_step_at = 0.0
         self._next_checkpoint_at = 0.0
         self._rows = 0
@@ -78,11 +80,11 @@ class RunJournal:
         """Adds a line to the metrics file and passes it on."""
         line = msgspec.json.encode(dict(record)) + b"\n"
         try:
-            with (self._folder / METRICS_FILE).open("ab") as file:
+            with (self.folder / METRICS_FILE).open("ab") as file:
                 file.write(line)
         except OSError as error:
             raise StorageError(
-                f"{self._folder / METRICS_FILE}: cannot be written ({error.strerror}); free some space, or "
+                f"{self.folder / METRICS_FILE}: cannot be written ({error.strerror}); free some space, or "
                 f"choose another folder with --out"
             ) from error
         self._tell("epoch", epochs=self._epochs, **record, **self._bytes())
@@ -104,7 +106,7 @@ class RunJournal:
         if self.stream is not None:
             nested["random"] = self.stream.state_dict()
         tensors, state = pack_state(nested)
-        save_checkpoint(self._folder, {"state": tensors}, {"epoch": epoch, "packed": state}, LAST)
+        save_checkpoint(self.folder, {"state": tensors}, {"epoch": epoch, "packed": state}, LAST)
         if best:
             self.keep_best(learners, epoch)
 
@@ -115,11 +117,15 @@ class RunJournal:
             StorageError: if they cannot be written.
         """
         weights = {name: learner.weights() for name, learner in learners.items()}
-        save_checkpoint(self._folder, weights, {"epoch": epoch, **self.saved}, BEST)
+        save_checkpoint(self.folder, weights, {"epoch": epoch, "session": self._session, **self.saved}, BEST)
 
-    def waiting(self, names: Any, seconds: float) -> None:  # noqa: ANN401 - any sequence of names
-        """Passes on for whom this party waits."""
-        self._tell("waiting", **{"for": list(names)}, seconds=seconds)
+    def begin_session(self, session: str) -> None:
+        """Notes by what name all parties know this training; the best weights keep it."""
+        self._session = session
+
+    def phase(self, phase: str) -> None:
+        """Passes on that something else takes time now."""
+        self._tell("phase", phase=phase)
 
     def close(self) -> None:
         """Closes what is open."""

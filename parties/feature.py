@@ -15,7 +15,6 @@ from parties.seat import (
     plan_of,
     rows_of,
     stream_of,
-    with_handshake,
 )
 from parties.trained import Trained
 from vfl.journal import Journal
@@ -41,7 +40,7 @@ def feature_seat(assembly: Assembly, name: str, journal: Journal) -> Seat:
 
     return Seat(
         name=name,
-        role=with_handshake(assembly, name, holding, role),
+        role=role,
         kinds=kinds_of(assembly),
         stream=stream_of(job, placed.site),
         learners={"bottom": bottom},
@@ -69,7 +68,7 @@ def feature_predictor(assembly: Assembly, name: str, trained: Trained) -> Seat:
 
     return Seat(
         name=name,
-        role=with_handshake(assembly, name, holding, role),
+        role=role,
         kinds=kinds_of(assembly),
         stream=stream_of(job, placed.site, "prediction"),
         learners={"bottom": bottom},

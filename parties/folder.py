@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from parties.trained import LAST
@@ -54,11 +54,9 @@ class Staging:
 
     def give_up(self) -> Path | None:
         """Puts away what an unfinished run leaves: its checkpoints under `NAME.stopped`, else nothing."""
-        kept = any(
-            checkpoint_path(folder, LAST).exists() for folder in self.path.iterdir() if folder.is_dir()
-        )
-        if kept:
-            return self._rename(self.path, ".stopped")
+        if any(self.path.glob(f"*/{checkpoint_path(Path(), LAST)}")):
+            with suppress(StorageError):  # there is an error under way that matters more
+                return self._rename(self.path, ".stopped")
         shutil.rmtree(self.path, ignore_errors=True)
         return None
 

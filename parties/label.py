@@ -22,7 +22,6 @@ from parties.seat import (
     plan_of,
     rows_of,
     stream_of,
-    with_handshake,
 )
 from parties.trained import Trained
 from vfl.data.batches import Rows
@@ -82,7 +81,7 @@ def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
 
     return LabelSeat(
         name=name,
-        role=with_handshake(assembly, name, holding, role),
+        role=role,
         kinds=kinds_of(assembly),
         stream=stream_of(job, placed.site),
         learners={"joint": joint} | ({"own": own} if own else {}),
@@ -121,7 +120,7 @@ def label_predictor(assembly: Assembly, name: str, trained: Trained) -> Seat:
 
     return Seat(
         name=name,
-        role=with_handshake(assembly, name, holding, role),
+        role=role,
         kinds=kinds_of(assembly),
         stream=stream_of(job, placed.site, "prediction"),
         learners={"joint": joint},

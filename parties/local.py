@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
@@ -25,6 +26,11 @@ from parties.trained import Trained
 from vfl.errors import EXIT_INTERNAL, Interrupted, PeerLost, VflError
 from vfl.wire.rehearse import rehearse
 from vfl.wire.zeromq import KeyPair, make_keys
+
+#: Begins a child where this process found its own packages, and never with a stranger's from the
+#: working folder.
+_HOME: Final = str(Path(__file__).resolve().parent.parent)
+_CHILD: Final = "import sys; sys.path.append(sys.argv[1]); from parties.child import main; sys.exit(main())"
 
 _GRACE_S: Final = 4.0
 _KILL_AFTER_S: Final = 2.0
@@ -54,31 +60,23 @@ def train_in_process(
         VflError: the first that a party raises.
     """
     started, clock = now(), time.perf_counter()
-    journals: list[RunJournal] = []
+    journals: dict[str, RunJournal] = {}
     seats: dict[str, Seat] = {}
     # As many threads as each process would have: sums over other numbers of threads round otherwise.
     with threads_for(share_of_cores(len(assembly.job.parties))):
         try:
             for name in assembly.job.parties:
-                seats[name], journal = take_seat(assembly, name, folders[name], sink)
-                journals.append(journal)
+                seats[name], journals[name] = take_seat(assembly, name, folders[name], sink)
                 sink({"event": "started", "party": name, "rows": seats[name].holding.counts})
             played = _rehearse(seats)
+            for name, journal in journals.items():
+                journal.ledger = played.ledgers[name]
             return {
-                name: finish(
-                    assembly,
-                    seat,
-                    played.results[name],
-                    folders[name],
-                    sink,
-                    played.ledgers[name],
-                    started,
-                    clock,
-                )
+                name: finish(assembly, seat, played.results[name], journals[name], started, clock)
                 for name, seat in seats.items()
             }
         finally:
-            for journal in journals:
+            for journal in journals.values():
                 journal.close()
 
 
@@ -110,7 +108,7 @@ def _rehearse(seats: Mapping[str, Seat]) -> Any:  # noqa: ANN401 - a Rehearsal
 @dataclass
 class _Child:
     party: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     result: Any = None
     failure: PartyFailed | None = None
     ended: bool = False
@@ -125,17 +123,13 @@ def train_in_processes(
         PartyFailed: the party that failed first, for a reason of its own.
         Interrupted: on Ctrl-C, after all parties have ended.
     """
-    return _run_children(assembly, "train", folders, sink)
-
-
-def _run_children(assembly: Assembly, task: str, folders: Mapping[str, Path], sink: Sink) -> dict[str, Any]:
     keys = {name: make_keys() for name in assembly.job.parties}
     assembly = _with_fresh_keys(assembly, keys)
     events: queue.Queue[Event] = queue.Queue()
     children: dict[str, _Child] = {}
     try:
         for name in assembly.job.parties:
-            children[name] = _start(assembly, name, task, folders[name], keys[name], events)
+            children[name] = _start(assembly, name, folders[name], keys[name], events)
         _follow(assembly, children, events, sink)
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted; all parties have been ended") from error
@@ -153,14 +147,11 @@ def _with_fresh_keys(assembly: Assembly, keys: Mapping[str, KeyPair]) -> Assembl
     return replace(assembly, job=assembly.job.model_copy(update={"parties": parties}))
 
 
-def _start(
-    assembly: Assembly, name: str, task: str, into: Path, keys: KeyPair, events: queue.Queue[Event]
-) -> _Child:
+def _start(assembly: Assembly, name: str, into: Path, keys: KeyPair, events: queue.Queue[Event]) -> _Child:
     placed = assembly.sites[name]
     threads = placed.site.threads or share_of_cores(len(assembly.job.parties))
     spec = {
         "party": name,
-        "task": task,
         "job": assembly.job.model_dump(mode="json"),
         "site": placed.site.model_dump(mode="json"),
         "folder": str(placed.folder),
@@ -168,12 +159,10 @@ def _start(
         "keys": {"public": keys.public, "secret": keys.secret},
         "threads": threads,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "parties.child"],
+    process = subprocess.Popen(  # noqa: S603 - this Python, and code of ours
+        [sys.executable, "-P", "-c", _CHILD, _HOME],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         start_new_session=True,  # Ctrl-C comes to us alone, and we end the parties in order
     )
@@ -185,12 +174,10 @@ def _start(
 
 def _read(child: _Child, events: queue.Queue[Event]) -> None:
     assert child.process.stdout is not None  # noqa: S101 - it was asked for
-    for line in child.process.stdout:
-        try:
-            event: Event = msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            event = {"event": "said", "party": child.party, "text": line.rstrip()}  # a user's module prints
-        events.put(event)
+    with child.process.stdout as lines:
+        for line in lines:
+            with suppress(msgspec.DecodeError):  # the last line of a process that was killed
+                events.put(msgspec.json.decode(line))
     events.put({"event": "ended", "party": child.party, "exit_code": child.process.wait()})
 
 
@@ -259,18 +246,14 @@ def _end(children: Mapping[str, _Child]) -> None:
         _close(child.process.stdin)
 
 
-def _write(stream: IO[str] | None, value: object) -> None:
+def _write(stream: IO[bytes] | None, value: object) -> None:
     assert stream is not None  # noqa: S101 - it was asked for
-    try:
-        stream.write(msgspec.json.encode(value).decode() + "\n")
+    with suppress(BrokenPipeError):  # the child has died; its end is reported by who reads from it
+        stream.write(msgspec.json.encode(value) + b"\n")
         stream.flush()
-    except BrokenPipeError:
-        pass  # the child has died; its end is reported by who reads from it
 
 
-def _close(stream: IO[str] | None) -> None:
-    try:
+def _close(stream: IO[bytes] | None) -> None:
+    with suppress(BrokenPipeError):
         if stream is not None:
             stream.close()
-    except BrokenPipeError:
-        pass

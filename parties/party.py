@@ -14,7 +14,7 @@ from parties.assembly import Assembly
 from parties.events import RunJournal, Sink
 from parties.feature import feature_predictor, feature_seat
 from parties.label import LabelSeat, label_predictor, label_seat, train_alone
-from parties.seat import Seat, kinds_of
+from parties.seat import Seat, kinds_of, with_handshake
 from parties.summary import (
     LEDGER_FILE,
     PREDICTIONS_FILE,
@@ -32,7 +32,6 @@ from parties.summary import (
 from parties.trained import Trained, write_documents
 from vfl.errors import VflError
 from vfl.learn.outcome import Outcome
-from vfl.wire.ledger import Ledger
 from vfl.wire.line import Line, Role
 from vfl.wire.link import Link, Timing
 from vfl.wire.perform import perform
@@ -64,7 +63,7 @@ def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[
     journal.stream = seat.stream
     journal.saved = {"saved": seat.saved, "site_folder": str(placed.folder)}
     write_documents(folder, assembly.job, placed)
-    return seat, journal
+    return with_handshake(assembly, seat, on_session=journal.begin_session), journal
 
 
 def train_party(
@@ -84,8 +83,8 @@ def train_party(
         return seat, journal
 
     try:
-        seat, ledger, outcome = _connected(assembly, name, sink, connection, take)
-        return finish(assembly, seat, outcome, folder, sink, ledger, started, clock)
+        seat, outcome = _connected(assembly, name, sink, connection, take)
+        return finish(assembly, seat, outcome, journals[0], started, clock)
     finally:
         for journal in journals:
             journal.close()
@@ -95,9 +94,7 @@ def finish(
     assembly: Assembly,
     seat: Seat,
     outcome: Outcome | None,
-    folder: Path,
-    sink: Sink,
-    ledger: Ledger,
+    journal: RunJournal,
     started: str,
     clock: float,
 ) -> dict[str, Any]:
@@ -106,8 +103,8 @@ def finish(
     Raises:
         StorageError: if something cannot be written.
     """
-    journal = RunJournal(seat.name, folder, sink, epochs=assembly.job.epochs)
-    journal.saved = {"saved": seat.saved, "site_folder": str(assembly.sites[seat.name].folder)}
+    folder, ledger = journal.folder, journal.ledger
+    assert ledger is not None  # noqa: S101 - it was set before the role began
     journal.keep_best(seat.learners, outcome.best_epoch if outcome else None)
     write_json(folder / LEDGER_FILE, ledger.rows())
     if not isinstance(seat, LabelSeat) or outcome is None:
@@ -125,10 +122,10 @@ def finish(
         }
         write_json(folder / RESULT_FILE, result)
         return result
-    sink({"event": "phase", "party": seat.name, "phase": "training alone, to compare"})
+    journal.phase("training alone, to compare")
     seconds = time.perf_counter() - clock
     course = Course(started, seconds, ledger, train_alone(assembly, seat.name, seat))
-    return _write_label_party(assembly, seat, outcome, folder, sink, course)
+    return _write_label_party(assembly, seat, outcome, journal, course)
 
 
 def predict_party(
@@ -139,16 +136,15 @@ def predict_party(
     Raises:
         VflError: as its checkpoint, its table, its peers or the network give cause.
     """
-    seat, _, outputs = _connected(
+    return _connected(
         assembly, name, sink, connection, lambda: (predictor_seat(assembly, name, trained), None)
     )
-    return seat, outputs
 
 
 def predictor_seat(assembly: Assembly, name: str, trained: Trained) -> Seat:
     """Makes one trained party ready to predict."""
     make = label_predictor if assembly.job.parties[name].role == "label" else feature_predictor
-    return make(assembly, name, trained)
+    return with_handshake(assembly, make(assembly, name, trained), trained_in=trained.session)
 
 
 def now() -> str:
@@ -162,7 +158,7 @@ def _connected(
     sink: Sink,
     connection: Connection,
     take: Callable[[], tuple[Seat, RunJournal | None]],
-) -> tuple[Seat, Ledger, Any]:
+) -> tuple[Seat, Any]:
     """Takes a seat and performs its role; where the seat cannot be taken, the peers are told."""
     port: Port | None = None
     if name == assembly.hub:  # first: a port in use should be known before a large table is read
@@ -182,8 +178,7 @@ def _connected(
     link = _link(assembly, name, port or _open_port(assembly, name, connection), sink)
     if journal is not None:
         journal.ledger = link.ledger
-    result = perform(_announced(seat, sink), link, stream=seat.stream)
-    return seat, link.ledger, result
+    return seat, perform(_announced(seat, sink), link, stream=seat.stream)
 
 
 def _announced(seat: Seat, sink: Sink) -> Role[Any]:
@@ -226,12 +221,12 @@ def _link(assembly: Assembly, name: str, port: Port, sink: Sink) -> Link:
 
 
 def _write_label_party(
-    assembly: Assembly, seat: LabelSeat, outcome: Outcome, folder: Path, sink: Sink, course: Course
+    assembly: Assembly, seat: LabelSeat, outcome: Outcome, journal: RunJournal, course: Course
 ) -> dict[str, Any]:
     assert seat.code is not None  # noqa: S101 - a label party's seat has one
-    record = record_of(assembly, seat, outcome, course)
+    folder, record = journal.folder, record_of(assembly, seat, outcome, course)
     write_json(folder / RECORD_FILE, record)
-    sink({"event": "phase", "party": seat.name, "phase": "drawing the report"})
+    journal.phase("drawing the report")
     write_report(folder, record)
     rows = seat.holding.splits["test"]
     ids = [seat.holding.table.ids[row] for row in rows]

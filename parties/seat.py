@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class Seat:
 
     Attributes:
         name: the party.
-        role: the handshake and then its part of the protocol.
+        role: its part of the protocol.
         kinds: the messages that may be said.
         stream: its random state.
         learners: its networks by name.
@@ -184,22 +184,38 @@ def learner_of(job: Job, site: Site, network: torch.nn.Module, *, training: bool
     return Learner(network, optimizer, schedule, every, device=device, clip_norm=job.clip_norm)
 
 
-def with_handshake(assembly: Assembly, name: str, holding: Holding, role: Role[Any]) -> Role[Any]:
-    """Puts the handshake before a role."""
+def with_handshake(
+    assembly: Assembly, seat: Seat, trained_in: str = "", on_session: Callable[[str], None] | None = None
+) -> Seat:
+    """Puts the handshake before a seat's role.
+
+    Args:
+        assembly: the job.
+        seat: the party.
+        trained_in: for prediction, the session that this party's weights come from: it must be all
+            others' too, since networks of two trainings do not fit together.
+        on_session: for training, is told by what name all parties know this session.
+    """
     hub = assembly.hub
-    peers = [peer for peer in assembly.job.parties if peer != name]
+    peers = [peer for peer in assembly.job.parties if peer != seat.name]
     facts: dict[str, Fact] = {
         "vfl version": vfl.__version__,
-        "rows": len(holding.table),
+        "rows": len(seat.holding.table),
+        **({"training session": trained_in} if trained_in else {}),
         **assembly.job.facts(),
     }
     nonce = secrets.token_bytes(16)
 
-    async def greeted(line: Line) -> Any:  # noqa: ANN401 - what the role returns
-        await handshake.greet(line, hub, peers, facts, lambda key: rows_digest(holding.digests, key), nonce)
-        return await role(line)
+    def digest(key: bytes) -> str:
+        if on_session is not None:
+            on_session(key.hex())
+        return rows_digest(seat.holding.digests, key)
 
-    return greeted
+    async def greeted(line: Line) -> Any:  # noqa: ANN401 - what the role returns
+        await handshake.greet(line, hub, peers, facts, digest, nonce)
+        return await seat.role(line)
+
+    return replace(seat, role=greeted)
 
 
 def kinds_of(assembly: Assembly) -> tuple[type[Message], ...]:

@@ -14,10 +14,10 @@ from parties.cores import share_of_cores, threads_for
 from parties.events import Sink
 from parties.folder import Staging
 from parties.party import Connection, predict_party, train_party
-from parties.summary import REPORT_FILE
+from parties.summary import REPORT_FILE, write_text
 from parties.trained import Trained
-from vfl.config.job import Job
-from vfl.errors import ConfigError
+from vfl.config.job import Job, is_party_name
+from vfl.errors import ConfigError, StorageError
 from vfl.wire.zeromq import KeyPair, keys_from_secret, make_keys
 
 SECRET_ENDING, PUBLIC_ENDING = ".secret", ".public"
@@ -62,7 +62,9 @@ def run_predictor(trained: Trained, sink: Sink) -> tuple[list[str], np.ndarray |
     """
     placed = trained.placed
     assembly = assemble(trained.job, {placed.site.party: placed})
-    seat, outputs = predict_party(assembly, placed.site.party, trained, sink, connection_of(assembly, placed))
+    connection = connection_of(assembly, placed)
+    with threads_for(placed.site.threads or _share(assembly, connection)):
+        seat, outputs = predict_party(assembly, placed.site.party, trained, sink, connection)
     return seat.holding.table.ids, outputs
 
 
@@ -105,8 +107,11 @@ def write_keys(name: str, folder: Path) -> tuple[KeyPair, Path]:
     """Makes a key pair: the secret in a file that only its owner can read, the public one beside it.
 
     Raises:
-        ConfigError: if there is one already, or the folder cannot be written to.
+        ConfigError: if the name is no party's, or has a key pair already.
+        StorageError: if the folder cannot be written to.
     """
+    if not is_party_name(name):
+        raise ConfigError(f"{name!r} is no party name: use a-z, 0-9, - and _, starting with a letter")
     keys = make_keys()
     secret, public = folder / f"{name}{SECRET_ENDING}", folder / f"{name}{PUBLIC_ENDING}"
     try:
@@ -117,10 +122,10 @@ def write_keys(name: str, folder: Path) -> tuple[KeyPair, Path]:
             f"{secret}: exists already, and a run may depend on it; move it away first"
         ) from error
     except OSError as error:
-        raise ConfigError(f"{folder}: {error.strerror}; choose another folder with --dir") from error
+        raise StorageError(f"{folder}: {error.strerror}; choose another folder with --dir") from error
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(keys.secret + "\n")
-    public.write_text(keys.public + "\n", encoding="ascii")
+    write_text(public, keys.public + "\n")
     return keys, secret
 
 

@@ -101,10 +101,7 @@ def result_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
 
 def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Course) -> dict[str, Any]:
     """Returns all that the report is drawn from; JSON."""
-    job, rows = assembly.job, course.ledger.rows()
-    waited: dict[str, float] = {}
-    for row in rows:
-        waited[row["peer"]] = waited.get(row["peer"], 0.0) + row["waited_s"]
+    job = assembly.job
     has_features = seat.holding.features is not None
     assert seat.code is not None  # noqa: S101 - a label party's seat has one
     return {
@@ -132,8 +129,7 @@ def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
         "alone": course.alone,
         "test": _held_out(job.task, outcome),
         "learned": _learned(assembly),
-        "ledger": rows,
-        "waited_s": waited,
+        "ledger": course.ledger.rows(),
         "versions": {
             "vfl": vfl.__version__,
             "torch": str(torch.__version__),

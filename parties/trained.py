@@ -29,6 +29,8 @@ class Trained:
     weights: Mapping[str, Mapping[str, Tensor]]
     preparation: Preparation | None
     code: LabelCode | None
+    session: str
+    """The name of the training that the weights come from, one for all its parties."""
 
 
 def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
@@ -67,4 +69,5 @@ def load_trained(folder: Path) -> Trained:
         weights=best.tensors,
         preparation=Preparation.from_json(preparation) if preparation else None,
         code=LabelCode.from_json(code) if code else None,
+        session=best.state["session"],
     )

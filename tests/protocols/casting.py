@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import coroutine
 from typing import Any
 
 import numpy as np
 import torch
+from liars import Wrap
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from protocols import splitnn
-from vfl.data.batches import Rows
+from vfl.data.batches import Batch, Rows
 from vfl.data.features import Features
 from vfl.journal import Journal, Silent
+from vfl.learn.cut import CUTS, Joint, joined_width
 from vfl.learn.joined import JoinedNetwork
 from vfl.learn.learner import Learner
 from vfl.learn.optimise import build_optimizer, build_schedule
@@ -26,7 +28,7 @@ from vfl.learn.plan import Plan, Selection
 from vfl.learn.presets import MLP, Untouched
 from vfl.learn.scores import DEFAULT_METRIC, loss_function, output_width, score
 from vfl.rng import RngStream, derive_seed
-from vfl.wire.line import Line, Role, Send
+from vfl.wire.line import Role
 from vfl.wire.link import Link, Timing
 from vfl.wire.messages import Message
 from vfl.wire.perform import perform
@@ -87,9 +89,7 @@ class Cast:
         setup, rows = self.setup, self.rows[name]
         common: dict[str, Any] = {"rows": rows, "plan": setup.plan, "journal": journal or Silent()}
         if name != LABEL:
-            return lambda line: splitnn.feature_party(
-                line, label=LABEL, bottom=self.learners[name], **common
-            )
+            return lambda line: splitnn.feature_party(line, label=LABEL, bottom=self.learners[name], **common)
         return lambda line: splitnn.label_party(
             line,
             contributors=setup.contributors,
@@ -130,7 +130,7 @@ def cast(setup: Setup) -> Cast:
     digests = rng.integers(0, 2**63, n).astype(np.uint64)
     columns = {name: rng.normal(size=(n, P)).astype(np.float32) for name in names}
     codes = {name: torch.from_numpy(rng.integers(0, CATEGORIES + 1, (n, 2))) for name in names}
-    y = labels(setup.task, sum(x[:, 0] for x in columns.values()))
+    y = labels(setup.task, np.sum([x[:, 0] for x in columns.values()], axis=0))
 
     def rows(name: str) -> Rows:
         features = Features(torch.from_numpy(columns[name]), codes[name] if setup.categorical else None)
@@ -152,7 +152,7 @@ def cast(setup: Setup) -> Cast:
     )
 
 
-def labels(task: str, signal: Any) -> Tensor:
+def labels(task: str, signal: NDArray[np.float32]) -> Tensor:
     if task == "regression":
         return torch.from_numpy(np.asarray(signal, dtype=np.float32))
     if task == "binary":
@@ -168,13 +168,13 @@ def build_networks(setup: Setup) -> dict[str, nn.Module]:
         cut = setup.cut if isinstance(setup.cut, str) else setup.cut()
         widths = setup.contributors | ({LABEL: setup.width} if setup.own else {})
         top = MLP(
-            splitnn.joined_width(cut, widths),
+            joined_width(cut, widths),
             output_width(setup.task, CLASSES),
             [6],
             dropout=setup.dropout,
             batch_norm=setup.batch_norm,
         )
-        networks["joint"] = splitnn.Joint(cut, top)
+        networks["joint"] = Joint(cut, top)
     return networks
 
 
@@ -198,7 +198,7 @@ def learner(setup: Setup, network: nn.Module) -> Learner:
     return Learner(network, optimizer, schedule, every, clip_norm=setup.clip_norm)
 
 
-def play(setup: Setup, **liars: Callable[[Role[Any]], Role[Any]]) -> tuple[Rehearsal, Cast]:
+def play(setup: Setup, **liars: Wrap) -> tuple[Rehearsal, Cast]:
     """Trains in memory; `liars` wrap the roles of the parties that they are named after."""
     company = cast(setup)
     roles = {name: liars.get(name, _honest)(role) for name, role in company.roles().items()}
@@ -227,11 +227,11 @@ def train_joined(setup: Setup) -> Trained:
     parts = {name: learner.network for name, learner in company.learners.items()}
     steppers = [_Stepper(setup, part) for part in parts.values()]
     joint = parts["joint"]
-    assert isinstance(joint, splitnn.Joint)
+    assert isinstance(joint, Joint)
     bottoms = {name: parts[name] for name in setup.features} | ({LABEL: parts["own"]} if setup.own else {})
     network = JoinedNetwork(
         bottoms,
-        joint.cut or splitnn.CUTS[str(setup.cut)],
+        joint.cut or CUTS[str(setup.cut)],
         joint.trunk,
         company.streams,
         trunk_party=LABEL,
@@ -245,7 +245,7 @@ def train_joined(setup: Setup) -> Trained:
         for batches in _together(company, "train", epoch):
             target = batches[LABEL].y
             loss = loss_of(network({name: batches[name].inputs for name in bottoms}), target)
-            loss.backward()
+            torch.autograd.backward(loss)
             for stepper in steppers:
                 stepper.step()
             total += loss.item() * batches[LABEL].rows
@@ -329,41 +329,6 @@ def over_network(
     return results
 
 
-Change = Callable[[Send], "Send | Sequence[Send]"]
-
-
-def lying(change: Change) -> Callable[[Role[Any]], Role[Any]]:
-    """Makes a role a liar: `change` may alter, drop or multiply whatever it would say."""
-
-    def wrap(role: Role[Any]) -> Role[Any]:
-        async def liar(line: Line) -> Any:
-            return await _driven(role, line, change)
-
-        return liar
-
-    return wrap
-
-
-@coroutine
-def _driven(role: Role[Any], line: Line, change: Change) -> Generator[Any, Any, Any]:
-    inner = role(line)
-    answer = None
-    try:
-        while True:
-            request = inner.send(answer)
-            if not isinstance(request, Send):
-                answer = yield request
-                continue
-            said = change(request)
-            for one in [said] if isinstance(said, Send) else said:
-                yield one
-            answer = None
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        inner.close()
-
-
 class _Stepper:
     """Is an optimiser with its schedule, clipped; written out, to be independent of `Learner`."""
 
@@ -388,7 +353,7 @@ class _Stepper:
             self.schedule.step()
 
 
-def _together(company: Cast, split: str, epoch: int | None = None) -> Any:
+def _together(company: Cast, split: str, epoch: int | None = None) -> Iterator[dict[str, Batch]]:
     names = list(company.rows)
     dealt = zip(*(company.rows[name].batches(split, epoch) for name in names), strict=True)
     return (dict(zip(names, batches, strict=True)) for batches in dealt)

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import protocols
 import pytest
 import tomli_w
 import torch
-from casting import assert_same_weights, lying
+from casting import assert_same_weights
+from liars import Change, Wrap, lying
 from torch import Tensor
 
+import protocols
 from parties.api import Result, run
 from parties.assembly import Assembly, assemble_folder
 from parties.party import take_seat
@@ -91,9 +92,11 @@ class Stage:
     @property
     def transcript(self) -> list[Said]:
         """All that was said of the protocol itself, after the handshake."""
-        return [said for said in self.honest[0].transcript if isinstance(said.message, self.protocol.messages)]
+        return [
+            said for said in self.honest[0].transcript if isinstance(said.message, self.protocol.messages)
+        ]
 
-    def play(self, **liars: Any) -> tuple[Rehearsal, dict[str, Seat]]:
+    def play(self, **liars: Wrap) -> tuple[Rehearsal, dict[str, Seat]]:
         """Rehearses the whole job from new seats; `liars` wrap the roles of the parties named."""
         folder = self.folder / f"take{next(self._takes)}"
         seats: dict[str, Seat] = {}
@@ -146,12 +149,15 @@ def write_job(folder: Path, protocol: str, roster: Mapping[str, Player]) -> None
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
+def stages() -> dict[str, Stage]:
+    """Keeps one stage a protocol, whose honest runs are played once for all tests."""
     return {}
 
 
 @pytest.fixture
-def stage(request: pytest.FixtureRequest, stages: dict[str, Stage], tmp_path_factory: Any) -> Stage:
+def stage(
+    request: pytest.FixtureRequest, stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory
+) -> Stage:
     name: str = request.param
     if name not in stages:
         stages[name] = Stage(name, tmp_path_factory.mktemp(name))
@@ -176,7 +182,7 @@ def test_twice_with_one_seed_is_equal(stage: Stage) -> None:
 
 @every_protocol
 def test_it_learns(stage: Stage) -> None:
-    rehearsal, seats = stage.honest
+    _, seats = stage.honest
     fresh = {
         name: take_seat(stage.assembly, name, stage.folder, lambda event: None)[0] for name in stage.roster
     }
@@ -257,15 +263,21 @@ def test_a_wrong_message_is_an_error_that_names_the_peer(stage: Stage, arrow: tu
     sender, kind, receiver = arrow
     liar = next(name for name, player in stage.roster.items() if player.role == sender)
     hearers = {name for name, player in stage.roster.items() if player.role == receiver}
-    specimen = next(s.message for s in stage.transcript if s.sender == liar and type(s.message).__name__ == kind)
+    specimen = next(
+        s.message for s in stage.transcript if s.sender == liar and type(s.message).__name__ == kind
+    )
     for what in [name for name, _ in wrong_ones(specimen, stage)]:
         with pytest.raises(RemoteProtocolError) as caught:
-            stage.play(**{liar: lying(once(kind, hearers, what, stage))})
-            pytest.fail(f"{kind} with {what} was taken for right")
+            play_to_the_end(stage, liar, once(kind, hearers, what, stage), f"{kind} with {what}")
         assert caught.value.peer == liar, what
 
 
-def once(kind: str, hearers: set[str], what: str, stage: Stage) -> Any:
+def play_to_the_end(stage: Stage, liar: str, change: Change, lie: str) -> None:
+    stage.play(**{liar: lying(change)})
+    pytest.fail(f"{lie} from {liar} was taken for right: the role that hears it must refuse it")
+
+
+def once(kind: str, hearers: set[str], what: str, stage: Stage) -> Change:
     """Puts a wrong message in the place of the first one of this kind."""
     told: list[bool] = []
 
@@ -328,12 +340,12 @@ def booked(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted((row for row in rows if row["phase"] != "handshake"), key=lambda row: str(row))
 
 
-def assert_equal(one: Any, other: Any) -> None:
+def assert_equal(one: object, other: object) -> None:
     """Compares results or messages through and through, all but how long they took."""
     assert type(one) is type(other)
     if isinstance(one, Tensor | np.ndarray):
         assert np.array_equal(np.asarray(one), np.asarray(other))
-    elif dataclasses.is_dataclass(one):
+    elif dataclasses.is_dataclass(one) and not isinstance(one, type):
         for field in dataclasses.fields(one):
             assert_equal(getattr(one, field.name), getattr(other, field.name))
     elif isinstance(one, Mapping):

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from casting import LABEL, Setup, cast, play, train_split
+from pydantic import ValidationError
+from torch import Tensor, nn
+
 from protocols.splitnn import (
     MESSAGES,
     Config,
@@ -22,9 +25,6 @@ from protocols.splitnn import (
     label_predicts,
     step_bytes,
 )
-from pydantic import ValidationError
-from torch import Tensor, nn
-
 from vfl.errors import ConfigError, DataError
 from vfl.learn.learner import Learner
 from vfl.wire.codec import MAX_FRAME_BYTES, encode, frames_bytes
@@ -170,7 +170,9 @@ def test_a_party_that_runs_ahead_learns_by_the_weights_that_made_the_embedding()
         optimizer.step()
         optimizer.zero_grad()
         before = now
-    for mine, theirs in zip(network.parameters(), company.learners["party0"].network.parameters(), strict=True):
+    for mine, theirs in zip(
+        network.parameters(), company.learners["party0"].network.parameters(), strict=True
+    ):
         assert torch.equal(mine, theirs)
 
 
@@ -250,7 +252,10 @@ def test_the_journals_hear_of_every_step_and_epoch() -> None:
         assert [record["epoch"] for record in own.epochs] == [1, 2]
     assert all(step[4] is None for step in notes["party0"].steps)
     assert all(np.isfinite(step[4] or np.nan) for step in notes[LABEL].steps)
-    assert notes["party0"].epochs == [{"epoch": 1, "best": True}, {"epoch": 2, "best": notes[LABEL].kept[1][2]}]
+    assert notes["party0"].epochs == [
+        {"epoch": 1, "best": True},
+        {"epoch": 2, "best": notes[LABEL].kept[1][2]},
+    ]
     assert [kept[:2] for kept in notes[LABEL].kept] == [(1, ["joint", "own"]), (2, ["joint", "own"])]
 
 
@@ -285,8 +290,7 @@ def spoil(company: casting.Cast, part: str, value: float) -> None:
             weight.fill_(value)
 
 
-@pytest.mark.parametrize("task", ["binary", "regression"])
-@pytest.mark.parametrize("value", [float("nan"), 1e30])
+@pytest.mark.parametrize(("task", "value"), [("binary", float("nan")), ("regression", 1e30)])
 def test_a_loss_that_is_not_finite_is_the_label_partys_own_error(task: str, value: float) -> None:
     company = cast(Setup(task=task))
     spoil(company, "joint", value)

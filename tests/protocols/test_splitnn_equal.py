@@ -97,7 +97,7 @@ def test_it_is_the_one_process_network_with(changes: dict[str, Any]) -> None:
     batch_size=st.integers(2, 90),
     task=st.sampled_from(["binary", "multiclass", "regression"]),
 )
-def test_it_is_the_one_process_network_in_any_shape(**shape: Any) -> None:
+def test_it_is_the_one_process_network_in_any_shape(**shape: Any) -> None:  # noqa: ANN401
     setup = Setup(**shape, n={"train": 90, "valid": 20, "test": 10}, epochs=1)
     assert_same(train_split(setup), train_joined(setup))
 

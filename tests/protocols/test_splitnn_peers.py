@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from casting import LABEL, Setup, cast, lying, play
-from protocols.splitnn import MESSAGES, Embedding, EmbeddingGrad, EpochEnd
+from casting import LABEL, Setup, cast, play
+from liars import Change, lying
 
+from protocols.splitnn import MESSAGES, Embedding, EmbeddingGrad, EpochEnd
 from vfl.data.batches import Rows
 from vfl.errors import DataError, Deadlock, RemoteProtocolError
 from vfl.wire.line import Line, Send
+from vfl.wire.messages import Message
 from vfl.wire.rehearse import rehearse
 
 ONE = Setup(k=1)
 
 
-def caught_lying(liar: str, change: Any, setup: Setup = ONE) -> str:
+def caught_lying(liar: str, change: Change, setup: Setup = ONE) -> str:
     """Lets one party lie; returns what the party that noticed said of it."""
     with pytest.raises(RemoteProtocolError) as caught:
         play(setup, **{liar: lying(change)})
@@ -28,7 +29,7 @@ def caught_lying(liar: str, change: Any, setup: Setup = ONE) -> str:
     return caught.value.why
 
 
-def at(kind: type[Any], number: int, **fields: Any) -> Any:
+def at(kind: type[Message], number: int, **fields: object) -> Change:
     """Changes fields of the message of this kind that is said as number `number`, from 0."""
     count = 0
 
@@ -46,7 +47,7 @@ def test_rows_that_are_not_aligned_are_an_error_and_never_a_bad_model() -> None:
     company = cast(Setup(k=2))
     rows = company.rows["party1"]
     rows._digests = np.roll(rows._digests, 1)  # the same ids, each one row further down
-    with pytest.raises(RemoteProtocolError, match="party1: .*the tables are not aligned"):
+    with pytest.raises(RemoteProtocolError, match=r"party1: .*the tables are not aligned"):
         rehearse(company.roles(), MESSAGES, streams=company.streams)
 
 
@@ -62,27 +63,26 @@ def test_other_rows_in_the_validation_or_the_test_part_are_an_error() -> None:
         company = cast(Setup(k=1))
         rows: Rows = company.rows["party0"]
         rows._splits[split] = rows._splits[split][::-1].copy()
-        with pytest.raises(RemoteProtocolError, match="party0: .*not aligned"):
+        with pytest.raises(RemoteProtocolError, match=r"party0: .*not aligned"):
             rehearse(company.roles(), MESSAGES, streams=company.streams)
 
 
 @pytest.mark.parametrize("number", [0, 5, 8])
 def test_a_lie_late_in_the_run_is_noticed_too(number: int) -> None:
-    assert "not finite" in caught_lying("party0", at(Embedding, number, h=torch.full((8, 4), torch.nan))) or number
     assert "of other rows" in caught_lying("party0", at(Embedding, number, mark=7))
 
 
 @pytest.mark.parametrize(
     ("grad", "words"),
     [
-        (torch.zeros(8, 5), r"torch.float32 \(8, 5\) where step 0 is torch.float32 \(8, 4\)"),
+        (torch.zeros(8, 5), "torch.float32 (8, 5) where step 0 is torch.float32 (8, 4)"),
         (torch.zeros(8, 4, dtype=torch.float64), "torch.float64"),
         (torch.full((8, 4), -torch.inf), "not finite"),
     ],
 )
 def test_a_wrong_gradient_says_what_was_due(grad: torch.Tensor, words: str) -> None:
     why = caught_lying(LABEL, at(EmbeddingGrad, 0, grad=grad))
-    assert pytest.importorskip("re").search(words, why)
+    assert words in why
 
 
 def test_a_message_said_twice_is_noticed() -> None:
@@ -94,7 +94,7 @@ def test_a_message_said_twice_is_noticed() -> None:
 
 
 def test_a_message_left_out_is_noticed_or_waited_for_by_name() -> None:
-    def without_first(kind: type[Any]) -> Any:
+    def without_first(kind: type[Message]) -> Change:
         left: list[Send] = []
 
         def change(send: Send) -> Sequence[Send]:
@@ -160,7 +160,9 @@ def test_a_curious_feature_party_can_read_labels_off_its_gradients_as_the_docstr
     # Chance is a half; the sign of the gradient along its main direction parts the classes.
     setup = Setup(k=1, own=False, epochs=1, n={"train": 200, "valid": 0, "test": 0}, batch_size=40)
     rehearsal, company = play(setup)
-    grads = [said.message.grad for said in rehearsal.view("party0") if isinstance(said.message, EmbeddingGrad)]
+    grads = [
+        said.message.grad for said in rehearsal.view("party0") if isinstance(said.message, EmbeddingGrad)
+    ]
     truth = torch.cat([b.y for b in company.rows[LABEL].batches("train", 1) if b.y is not None])
     seen = torch.cat(grads)
     guess = (seen @ torch.linalg.svd(seen, full_matrices=False).Vh[0] > 0).float()

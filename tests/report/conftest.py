@@ -32,7 +32,6 @@ def _blank() -> Record:
         test=None,
         learned=[],
         ledger=[],
-        waited_s={},
         versions={},
     )
 
@@ -90,14 +89,14 @@ def _binary() -> Record:
                 "received_bytes": 2 * sent,
                 "sent_messages": 10,
                 "received_messages": 11,
+                "waited_s": waited,
             }
-            for peer, phase, sent in (
-                ("mean", "train", 812_345),
-                ("mean", "test", 1234),
-                ("worst", "train", 512),
+            for peer, phase, sent, waited in (
+                ("mean", "train", 812_345, 1.2331),
+                ("mean", "test", 1234, 0.0),
+                ("worst", "train", 512, 0.0411),
             )
         ],
-        waited_s={"mean": 1.2331, "worst": 0.0411},
         versions={"vfl": "0.1.0", "torch": "2.13.0"},
         seed=3,
     )

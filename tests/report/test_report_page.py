@@ -110,17 +110,9 @@ def test_the_ledger_adds_up(binary: Record) -> None:
     assert shown.exact["ledger.total.received_messages"] == 33
     assert shown.exact["ledger.row_bytes"] == 3 * sent / 341
     assert shown.exact["ledger.row_epoch_bytes"] == pytest.approx(3 * sent / 341 / 9)
-    assert shown.exact["waited.mean"] == 1.2331
-    assert shown.numbers["waited.worst"] == "41\u00a0ms"
-    assert shown.exact["waited.total"] == pytest.approx(1.2742)
-
-
-@pytest.mark.usefixtures("plain")
-def test_a_peer_without_traffic_is_still_waited_for(binary: Record) -> None:
-    binary["waited_s"]["late"] = 30.0
-    shown = Reader(render_report(binary))
-    assert "no traffic" in shown.text
-    assert shown.numbers["waited.late"] == "30.0\u00a0s"
+    assert shown.exact["ledger.mean.train.waited_s"] == 1.2331
+    assert shown.numbers["ledger.worst.train.waited_s"] == "41\u00a0ms"
+    assert shown.exact["ledger.total.waited_s"] == pytest.approx(1.2742)
 
 
 @pytest.mark.usefixtures("plain")
@@ -319,7 +311,6 @@ def test_no_name_can_write_html(binary: Record, name: str) -> None:
     binary["learned"] = [{"party": name, "learns": name}]
     binary["alone"] = {"kind": name, "test": {name: 0.5}}
     binary["ledger"][0]["peer"] = binary["ledger"][0]["phase"] = name
-    binary["waited_s"] = {name: 1.0}
     binary["history"], binary["metrics"], binary["test"] = (
         [],
         {},

@@ -17,7 +17,7 @@ NOT_COMPARED: Final = ("address", "timing")
 class Document(BaseModel):
     """Is the base of every part of a document: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class PartyEntry(Document):
@@ -104,8 +104,10 @@ class Job(Document):
     @classmethod
     def _names_are_plain(cls, parties: dict[str, PartyEntry]) -> dict[str, PartyEntry]:
         for name in parties:
-            if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+            if not is_party_name(name):
                 raise ValueError(f"{name!r} is no party name: use a-z, 0-9, - and _, starting with a letter")
+            if name == "job" or name in cls.model_fields:
+                raise ValueError(f"{name!r} is a word of the job file itself; choose another party name")
         keys = [party.public_key for party in parties.values() if party.public_key]
         if len(keys) != len(set(keys)):
             raise ValueError("two parties share one public_key; make each its own with: vfl keys NAME")
@@ -130,6 +132,11 @@ class Job(Document):
     def with_role(self, role: str) -> list[str]:
         """Lists the parties of one role, in the job's order."""
         return [name for name, party in self.parties.items() if party.role == role]
+
+
+def is_party_name(name: str) -> bool:
+    """Tells whether a party may be called that: it is a key, a file's name and a word on a line."""
+    return bool(re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name))
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Fact]:

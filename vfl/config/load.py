@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from vfl.config.job import Job
 from vfl.config.site import Site
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, StorageError
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -37,8 +37,18 @@ def load_site(path: Path, overrides: Sequence[str] = ()) -> Site:
 
 
 def write_document(path: Path, document: BaseModel) -> None:
-    """Writes a resolved document as TOML, every default spelt out."""
-    path.write_text(tomli_w.dumps(document.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    """Writes a resolved document as TOML, every default spelt out.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    text = tomli_w.dumps(document.model_dump(mode="json", exclude_none=True))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}); free some space, or use --out"
+        ) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -48,7 +58,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: if it is missing, unreadable or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file{_nearby(path)}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -64,8 +64,12 @@ def _concat(hs: Sequence[Tensor]) -> Tensor:
         if h.requires_grad:
             # A gradient that has crossed the wire is contiguous. In one process it would be a view of
             # the joint one, and torch adds up a column of width 1 in another order where it is strided.
-            h.register_hook(torch.Tensor.contiguous)  # type: ignore[no-untyped-call]
+            h.register_hook(_contiguous)  # type: ignore[no-untyped-call]
     return torch.cat(list(hs), dim=1)
+
+
+def _contiguous(grad: Tensor | None) -> Tensor | None:
+    return None if grad is None else grad.contiguous()
 
 
 def _fold(combine: Callable[[Tensor, Tensor], Tensor], hs: Sequence[Tensor]) -> Tensor:

@@ -367,14 +367,11 @@ def _learned(record: Record) -> list[dict[str, Any]]:
 
 
 def _ledger(record: Record) -> list[dict[str, Any]]:
-    """Returns a group a peer, each with its phases and the time waited for it."""
-    peers: dict[str, list[Traffic]] = {peer: [] for peer in record["waited_s"]}
+    """Returns a group a peer, each with its phases."""
+    peers: dict[str, list[Traffic]] = {}
     for entry in record["ledger"]:
         peers.setdefault(entry["peer"], []).append(entry)
-    return [
-        {"peer": peer, "phases": phases, "waited": record["waited_s"].get(peer)}
-        for peer, phases in peers.items()
-    ]
+    return [{"peer": peer, "phases": phases} for peer, phases in peers.items()]
 
 
 def _totals(record: Record) -> dict[str, float | None]:
@@ -387,5 +384,5 @@ def _totals(record: Record) -> dict[str, float | None]:
     totals["moved_bytes"] = moved
     totals["row_bytes"] = moved / rows if rows else None
     totals["row_epoch_bytes"] = moved / rows / epochs if rows and epochs else None
-    totals["waited_s"] = sum(record["waited_s"].values())
+    totals["waited_s"] = sum(entry["waited_s"] for entry in record["ledger"])
     return totals

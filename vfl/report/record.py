@@ -49,7 +49,10 @@ class Learned(TypedDict):
 
 
 class Traffic(TypedDict):
-    """What crossed between the reporting party and one peer in one phase, as true frame lengths."""
+    """What crossed between the reporting party and one peer in one phase, and how long it waited.
+
+    Bytes are true frame lengths; `waited_s` is the time with nothing to do but wait for that peer.
+    """
 
     peer: str
     phase: str
@@ -57,6 +60,7 @@ class Traffic(TypedDict):
     received_bytes: int
     sent_messages: int
     received_messages: int
+    waited_s: float
 
 
 class Record(TypedDict):
@@ -80,6 +84,5 @@ class Record(TypedDict):
     test: HeldOut | None
     learned: list[Learned]
     ledger: list[Traffic]
-    waited_s: dict[str, float]
     versions: dict[str, str]
     seed: NotRequired[int | None]

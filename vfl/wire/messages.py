@@ -12,6 +12,7 @@ these, or a `Tensor`. Nothing else crosses: `schema_of` refuses any other annota
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from torch import Tensor
 from vfl.errors import RoleError
 
 _SCALARS = (int, float, bool, str, bytes)
-_SCHEMAS: WeakKeyDictionary[type[Message], Schema] = WeakKeyDictionary()
 
 
 class Message:
@@ -53,8 +53,8 @@ def schema_of(kind: type[Message]) -> Schema:
     Raises:
         RoleError: if the class is no plain frozen dataclass, or has a field that cannot cross the wire.
     """
-    known: Any = _SCHEMAS.get(kind)
-    return known or _SCHEMAS.setdefault(kind, _read_schema(kind))
+    hashable: Any = kind  # which mypy would not take it for
+    return _read_schema(hashable)
 
 
 def kinds_by_name(kinds: Iterable[type[Message]]) -> dict[str, Schema]:
@@ -71,7 +71,8 @@ def kinds_by_name(kinds: Iterable[type[Message]]) -> dict[str, Schema]:
     return index
 
 
-def _read_schema(kind: type[Message]) -> Schema:
+@functools.cache
+def _read_schema(kind: type[Any]) -> Schema:
     _check_plain(kind)
     hints = typing.get_type_hints(kind)
     scalars: list[str] = []
