@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ def run(
         from parties.printing import print_summary
 
         assembly = assemble_folder(job, overrides)
-        with Display(list(assembly.job.parties)) as display:
+        with _answer_alone(), Display(list(assembly.job.parties)) as display:
             result = run_assembly(assembly, in_process=in_process, out=out or Path("runs"), sink=display)
         if as_json:
             _print_json(result.summary)
@@ -136,7 +136,7 @@ def party(
         name = load_placed_site(site).site.party
         for_site, for_job = split_overrides(overrides, [name])
         placed = load_placed_site(site, [*for_site[name], *(["insecure=true"] if insecure else [])])
-        with Display([name]) as display:
+        with _answer_alone(), Display([name]) as display:
             result = run_party(load_job(job, for_job), placed, out or Path(placed.site.out), display)
         if as_json:
             _print_json(result.summary)
@@ -194,7 +194,8 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
         from parties.printing import print_check
 
         assembly = _assembly_to_check(job, site, overrides)
-        checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
+        with _answer_alone():
+            checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
         traffic = traffic_of(assembly, checks[0].rows if checks else None)
         learned = learned_by(assembly)
         if as_json:
@@ -226,7 +227,8 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
     with _reporting(as_json, debug):
         from parties.predicting import predict_here
 
-        prediction = predict_here(run_folder, _tables(tables))
+        with _answer_alone():
+            prediction = predict_here(run_folder, _tables(tables))
         if prediction is None:
             _tell("done; the predictions are at the label party")
         elif as_json:
@@ -314,6 +316,11 @@ def _reporting(as_json: bool, debug: bool) -> Iterator[None]:
         _fail(fault, str(fault), fault.exit_code, as_json, debug)
     except Exception as error:
         _fail(error, f"unexpected {type(error).__name__}: {error}", EXIT_INTERNAL, as_json, debug)
+
+
+def _answer_alone() -> AbstractContextManager[object]:
+    """Keeps standard output for a command's answer: what a user's module prints goes to standard error."""
+    return redirect_stdout(sys.stderr)
 
 
 def _fail(error: BaseException, text: str, exit_code: int, as_json: bool, debug: bool) -> None:

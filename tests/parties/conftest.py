@@ -63,7 +63,10 @@ def people(seed: int = 0, n: int = PEOPLE) -> dict[str, list[Any]]:
     buys = x[:, 0] + x[:, 2] - x[:, 4] + 0.3 * random.normal(size=n) > 0
     return {
         "id": [f"p{number:03d}" for number in range(n)],
-        **{name: x[:, place].tolist() for place, name in enumerate(("income", "debt", "visits", "spent", "age"))},
+        **{
+            name: x[:, place].tolist()
+            for place, name in enumerate(("income", "debt", "visits", "spent", "age"))
+        },
         "town": [("here", "there", "elsewhere")[number % 3] for number in range(n)],
         "buys": ["yes" if bought else "no" for bought in buys],
     }
@@ -103,7 +106,9 @@ def small_job(folder: Path, **changes: Any) -> Path:
         _change(sites[key] if key in sites else job, value if key in sites else {key: value})
     folder.mkdir(parents=True, exist_ok=True)
     for name, site in sites.items():
-        wanted = {"bank": ["income", "debt"], "shop": ["visits", "spent", "town"], "club": ["age", "buys"]}[name]
+        wanted = {"bank": ["income", "debt"], "shop": ["visits", "spent", "town"], "club": ["age", "buys"]}[
+            name
+        ]
         write_csv(folder / f"{name}.csv", {column: table[column] for column in ["id", *wanted]})
         (folder / f"{name}.toml").write_text(tomli_w.dumps({"party": name, **site}), encoding="utf-8")
     (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")

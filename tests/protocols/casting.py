@@ -201,7 +201,7 @@ def learner(setup: Setup, network: nn.Module) -> Learner:
 def play(setup: Setup, **liars: Wrap) -> tuple[Rehearsal, Cast]:
     """Trains in memory; `liars` wrap the roles of the parties that they are named after."""
     company = cast(setup)
-    roles = {name: liars.get(name, _honest)(role) for name, role in company.roles().items()}
+    roles = {name: liars[name](role) if name in liars else role for name, role in company.roles().items()}
     return rehearse(roles, splitnn.MESSAGES, streams=company.streams), company
 
 
@@ -244,6 +244,7 @@ def train_joined(setup: Setup) -> Trained:
         total = 0.0
         for batches in _together(company, "train", epoch):
             target = batches[LABEL].y
+            assert target is not None
             loss = loss_of(network({name: batches[name].inputs for name in bottoms}), target)
             torch.autograd.backward(loss)
             for stepper in steppers:
@@ -367,7 +368,3 @@ def _outputs(network: nn.Module, bottoms: Mapping[str, Any], company: Cast, spli
             for batches in _together(company, split)
         ]
     return np.concatenate(found) if found else np.empty((0, 1), dtype=np.float32)
-
-
-def _honest(role: Role[Any]) -> Role[Any]:
-    return role

@@ -63,6 +63,13 @@ class Halves(nn.Module):
         return result
 
 
+class Root(nn.Module):
+    """Is a user's cut whose value is finite where its gradient is not."""
+
+    def forward(self, embeddings: list[Tensor]) -> Tensor:
+        return (embeddings[0] * 0).sqrt()
+
+
 def said(rehearsal: Rehearsal, kind: type[Any]) -> list[Any]:
     return [one.message for one in rehearsal.transcript if isinstance(one.message, kind)]
 
@@ -296,6 +303,12 @@ def test_a_loss_that_is_not_finite_is_the_label_partys_own_error(task: str, valu
     spoil(company, "joint", value)
     with pytest.raises(DataError, match=r"the loss .* at epoch 1, step 0: .*lower optimizer\.lr") as caught:
         rehearse(company.roles(), MESSAGES, streams=company.streams)
+    assert caught.value.__notes__ == ["in the role of label"]
+
+
+def test_a_gradient_that_is_not_finite_is_the_label_partys_own_error_and_is_not_sent() -> None:
+    with pytest.raises(DataError, match=r"the loss \(.*\) or its gradient is not finite") as caught:
+        play(Setup(cut=Root))
     assert caught.value.__notes__ == ["in the role of label"]
 
 

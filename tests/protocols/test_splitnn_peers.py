@@ -38,7 +38,8 @@ def at(kind: type[Message], number: int, **fields: object) -> Change:
         if not isinstance(send.message, kind):
             return send
         count += 1
-        return send._replace(message=replace(send.message, **fields)) if count == number + 1 else send
+        lie: Message = replace(send.message, **fields)  # type: ignore[type-var]
+        return send._replace(message=lie) if count == number + 1 else send
 
     return change
 

@@ -1,6 +1,6 @@
 """Lets a party run ahead of its gradients: the weights that a batch saw are kept for its way back.
 
-Weight stashing: Harlap et al., PipeDream, arXiv 1806.03377, section 3.3.
+Known as weight stashing: Harlap et al., PipeDream, arXiv 1806.03377.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Link:
             raise RoleError(f"{self.me} would say {type(message).__name__} to {to!r}, who is no peer")
         channel = self._neighbours.towards(to)
         frames = encode(message, to=to, sender=self.me)
-        if channel.full and not channel.ended:
+        if channel.full and not self._neighbours.is_deaf(channel):
             self._wait_for_room(channel)
         self.ledger.sent(to, phase, frames_bytes(frames))
         self._neighbours.send(channel, frames)
@@ -232,7 +232,7 @@ class Link:
     def _wait_for_room(self, channel: Channel) -> None:
         def room() -> bool:
             self._neighbours.let_on()  # at once: two parties with full windows wait for each other
-            return channel.ended or not channel.full
+            return not channel.full or self._neighbours.is_deaf(channel)
 
         self._until(room, lambda: (channel.neighbour,), self._timing.hear_s, "has not taken what was said")
 
@@ -297,8 +297,8 @@ class Link:
         if self._aborted:
             raise self._aborted
         for channel in self._neighbours.channels.values():
-            if channel.lost_at is None or (channel.ended and self.me == self.hub):
-                continue  # a hub never goes before the others have ended, so its Bye excuses nothing
+            if channel.lost_at is None or self._neighbours.is_deaf(channel):
+                continue
             if not self._neighbours.open:
                 self._joining.drop(channel)
             elif now - channel.lost_at > self._timing.reconnect_s:

@@ -60,10 +60,14 @@ class Neighbours:
         """Starts the time within which a neighbour may come back."""
         channel.lost_at = channel.lost_at or time.monotonic()
 
+    def is_deaf(self, channel: Channel) -> bool:
+        """Tells whether a neighbour takes nothing more; a hub that has ended still passes things on."""
+        return self.is_hub and channel.ended
+
     def send(self, channel: Channel, frames: Frames) -> None:
         """Sends a numbered message, now if the neighbour can be reached, else when it is back."""
-        if channel.ended:
-            return  # its role takes nothing more
+        if self.is_deaf(channel):
+            return
         channel.number(frames)
         if channel.route is not None and not self._port.transmit(channel.route, channel.latest(self.session)):
             self.lose(channel)

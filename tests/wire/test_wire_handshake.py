@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wire_network import Session
+
+from vfl.errors import PeerAborted, Refused, RemoteProtocolError
+from vfl.wire.handshake import KINDS, Hello, Verdict, differences, greet
+from vfl.wire.line import Line
+from vfl.wire.rehearse import rehearse
+
+FACTS = {"release": "0.1.0", "batch_size": 256, "seed": 7, "rate": 0.5, "shuffle": True, "cap": None}
+NAMES = ("label", "bank", "shop")
+values = st.one_of(st.none(), st.booleans(), st.integers(-99, 99), st.text(max_size=9))
+facts = st.dictionaries(st.text(max_size=9), values, max_size=9)
+
+
+def greeting(own: Any = FACTS, rows: str = "same") -> Any:  # noqa: ANN401 - facts and a role
+    async def role(line: Line) -> str:
+        peers = [name for name in NAMES if name != line.me]
+        await greet(line, "label", peers, own, lambda nonce: rows + nonce.hex(), b"n" * 16)
+        return "agreed"
+
+    return role
+
+
+def play(**others: Any) -> dict[str, Any]:  # noqa: ANN401 - roles
+    session = Session(*NAMES, curve=False, kinds=KINDS)
+    for name in NAMES:
+        session.start(name, others.get(name, greeting()))
+    return session.join()
+
+
+@given(facts=facts)
+def test_a_party_agrees_with_itself(facts: dict[str, Any]) -> None:
+    assert differences(facts, dict(facts)) == []
+
+
+@given(mine=facts, theirs=facts)
+def test_two_parties_find_the_same_keys_to_differ(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    here, there = differences(mine, theirs), differences(theirs, mine)
+    assert len(here) == len(there)
+    assert (not here) == (repr(sorted(mine.items())) == repr(sorted(theirs.items())))
+
+
+def test_a_difference_names_key_and_both_values() -> None:
+    assert differences({"a": 1, "b": 2}, {"a": 3, "c": True}) == [
+        "a: yours 1, theirs 3",
+        "b: yours 2, theirs nothing",
+        "c: yours nothing, theirs True",
+    ]
+    assert differences({"a": 1}, {"a": True}) == ["a: yours 1, theirs True"]
+
+
+def test_a_peers_words_are_shortened_and_made_printable() -> None:
+    (line,) = differences({}, {"k\x1b[2J" + "x" * 500: "v" * 500})
+    assert len(line) < 250
+    assert "\x1b" not in line
+
+
+def test_parties_with_one_job_and_the_same_rows_agree() -> None:
+    played = rehearse(dict.fromkeys(NAMES, greeting()), KINDS)
+    assert set(played.results.values()) == {"agreed"}
+    assert {said.phase for said in played.transcript} == {"handshake"}
+
+
+def test_a_differing_key_is_named_with_both_values_on_both_sides() -> None:
+    outcomes = play(bank=greeting({**FACTS, "batch_size": 512}))
+    assert "bank: batch_size: yours 256, theirs 512; agree on one job" in str(outcomes["label"])
+    assert "label: batch_size: yours 512, theirs 256; agree on one job" in str(outcomes["bank"])
+    assert isinstance(outcomes["label"], Refused)
+    assert isinstance(outcomes["bank"], Refused)
+    assert isinstance(outcomes["shop"], PeerAborted)
+    assert (outcomes["shop"].code, outcomes["shop"].exit_code) == ("refused", 3)
+
+
+def test_other_rows_are_named_on_both_sides() -> None:
+    outcomes = play(shop=greeting(rows="other"))
+    assert "shop: rows: as many as yours, but not the same ids" in str(outcomes["label"])
+    assert "label: rows: as many as yours, but not the same ids" in str(outcomes["shop"])
+    assert {error.exit_code for error in outcomes.values()} == {3}
+
+
+def test_many_differences_are_counted_not_listed() -> None:
+    many = {**FACTS, **{f"key{n}": n for n in range(9)}}
+    with pytest.raises(Refused, match=r"\(and 5 more\)"):
+        rehearse({"label": greeting(many), "bank": greeting(), "shop": greeting()}, KINDS)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1]", '{"a": [1]}', '{"a": {"b": 1}}', "[" * 30_000])
+def test_facts_that_cannot_be_read_break_the_protocol(text: str) -> None:
+    async def bank(line: Line) -> None:
+        await line.say("label", Hello(text, b""))
+        await line.hear("label", Hello)
+        await line.hear("label", Verdict)
+
+    with pytest.raises(RemoteProtocolError, match="bank: sent facts that cannot be read"):
+        rehearse({"label": greeting(), "bank": bank, "shop": greeting()}, KINDS)
