@@ -118,15 +118,20 @@ def assemble(job: Job, sites: Mapping[str, PlacedSite], where: str = "job") -> A
     return assembly
 
 
-def check_network(assembly: Assembly, site: Site) -> str:
-    """Checks that a party may go on the network as its documents say; returns the address to use.
+def check_network(assembly: Assembly, site: Site) -> tuple[str, str]:
+    """Checks that a party may go on the network as its documents say.
+
+    Returns:
+        The address to use, and where it is written, for errors.
 
     Raises:
         ConfigError: if the address is missing, or the link would be in clear text beyond this machine.
     """
     job, hub = assembly.job, assembly.hub
     where = f"{site.party}.toml"
-    address = (site.bind if site.party == hub else site.connect) or job.parties[hub].address
+    key = "bind" if site.party == hub else "connect"
+    own = site.bind if site.party == hub else site.connect
+    address, source = (own, f"{where}: {key}") if own else (job.parties[hub].address, f"job: parties.{hub}")
     if address is None:
         raise ConfigError(
             f"job: parties.{hub}.address: is missing; write tcp://HOST:PORT where the others reach {hub}"
@@ -144,7 +149,7 @@ def check_network(assembly: Assembly, site: Site) -> str:
         )
     if listed and site.secret_key is None:
         raise ConfigError(f"{where}: secret_key: is missing; name the file that vfl keys {site.party} wrote")
-    return address
+    return address, source
 
 
 def is_loopback(address: str) -> bool:

@@ -299,9 +299,6 @@ def main() -> None:
         sys.exit(ConfigError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends
-        sys.exit(0)
 
 
 @contextmanager
@@ -309,8 +306,9 @@ def _reporting(as_json: bool, debug: bool) -> Iterator[None]:
     """Turns an error into its one line and its exit code."""
     try:
         yield
-    except (BrokenPipeError, SystemExit):
-        raise
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends
+        sys.exit(0)
     except (VflError, KeyboardInterrupt) as error:
         fault = Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error
         _fail(fault, str(fault), fault.exit_code, as_json, debug)

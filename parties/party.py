@@ -30,7 +30,7 @@ from parties.summary import (
     write_report,
 )
 from parties.trained import Trained, write_documents
-from vfl.errors import VflError
+from vfl.errors import ConfigError, VflError
 from vfl.learn.outcome import Outcome
 from vfl.wire.line import Line, Role
 from vfl.wire.link import Link, Timing
@@ -42,10 +42,17 @@ _FAREWELL_S = 2.0
 
 @dataclass(frozen=True)
 class Connection:
-    """Says how a party reaches the others; `address` may ask for it late, once the hub is open."""
+    """Says how a party reaches the others.
+
+    Attributes:
+        address: gives the address; it may have to wait until the hub is open.
+        keys: this party's own; None for clear text.
+        source: where the address is written, for errors.
+    """
 
     address: Callable[[], str]
     keys: KeyPair | None
+    source: str = "this machine"
 
 
 def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[Seat, RunJournal]:
@@ -194,14 +201,17 @@ def _open_port(assembly: Assembly, name: str, connection: Connection) -> Port:
     keys = {
         party.public_key: peer for peer, party in job.parties.items() if party.public_key and peer != name
     }
-    return Port(
-        connection.address(),
-        hub=name == hub,
-        keys=connection.keys,
-        allowed=keys,
-        hub_key=job.parties[hub].public_key,
-        heartbeat_s=job.timing.heartbeat_s,
-    )
+    try:
+        return Port(
+            connection.address(),
+            hub=name == hub,
+            keys=connection.keys,
+            allowed=keys,
+            hub_key=job.parties[hub].public_key,
+            heartbeat_s=job.timing.heartbeat_s,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{connection.source}: {error}") from error
 
 
 def _link(assembly: Assembly, name: str, port: Port, sink: Sink) -> Link:

@@ -20,7 +20,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if test:
         click.echo(f"  {'test score':<20}{'together':>10}{'alone':>10}")
         for name, value in test.items():
-            other = f"{alone[name]:>10.4f}" if name in alone else f"{'–':>10}"
+            other = f"{alone[name]:>10.4f}" if name in alone else f"{'-':>10}"
             click.echo(f"  {name:<20}{value:>10.4f}{other}")
         click.echo(f"  (alone: the label party with {_alone_words(summary['alone'])})")
     for name, counts in summary["bytes"].items():

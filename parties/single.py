@@ -74,8 +74,9 @@ def connection_of(assembly: Assembly, placed: PlacedSite) -> Connection:
     Raises:
         ConfigError: if they are missing, or are not those that the job lists.
     """
-    address = check_network(assembly, placed.site)
-    return Connection(lambda: address, read_secret(assembly, placed) if _is_encrypted(assembly) else None)
+    address, source = check_network(assembly, placed.site)
+    keys = read_secret(assembly, placed) if _is_encrypted(assembly) else None
+    return Connection(lambda: address, keys, source)
 
 
 def read_secret(assembly: Assembly, placed: PlacedSite) -> KeyPair:

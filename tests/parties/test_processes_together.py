@@ -13,13 +13,20 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 from conftest import free_port, small_job
 from processes import Vfl, all_gone
 
 from parties.api import Result, run
+from parties.assembly import load_placed_site
+from parties.single import run_party
 from parties.summary import read_json
-from vfl.config.load import read_toml
+from protocols.splitnn import ROLES, Embedding, EmbeddingGrad
+from vfl.config.load import load_job, read_toml
+from vfl.errors import PeerAborted
 from vfl.learn.checkpoint import load_checkpoint
+from vfl.wire.line import Line
+from vfl.wire.messages import Message
 from vfl.wire.zeromq import make_keys
 
 NAMES = ("bank", "shop", "club")
@@ -210,6 +217,38 @@ def test_ctrl_c_at_one_party_ends_all(
     assert parties["shop"].out.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (EmbeddingGrad(0, torch.zeros(1)), "EmbeddingGrad"),
+        (Embedding(0, 0, torch.zeros(16, 4)), "the tables are not aligned"),
+    ],
+    ids=["kind", "rows"],
+)
+def test_a_wrong_message_ends_every_side_and_is_blamed_on_its_sender(
+    network: Callable[..., Path],
+    start: Callable[..., Vfl],
+    monkeypatch: pytest.MonkeyPatch,
+    message: Message,
+    words: str,
+) -> None:
+    async def liar(line: Line, *, label: str, **_: object) -> None:
+        await line.say(label, message)
+        await line.hear(label, EmbeddingGrad)
+
+    monkeypatch.setitem(ROLES, "feature", liar)
+    folder = network()
+    honest = [start("party", folder / "job.toml", folder / f"{name}.toml") for name in ("shop", "club")]
+    job, placed = load_job(folder / "job.toml"), load_placed_site(folder / "bank.toml")
+    with pytest.raises(PeerAborted, match="a peer broke the protocol") as caught:
+        run_party(job, placed, folder / "runs", lambda event: None)
+    assert caught.value.exit_code == 6
+    assert [party.wait() for party in honest] == [6, 6]
+    complaint = next(line for line in honest[1].err.splitlines() if line.startswith("vfl: bank: "))
+    assert words in complaint
+    assert "broke the protocol (bank)" in honest[0].err
+
+
 def test_a_party_that_cannot_read_its_table_tells_the_others(
     network: Callable[..., Path], start: Callable[..., Vfl]
 ) -> None:
@@ -243,7 +282,7 @@ def test_a_port_in_use_is_named(network: Callable[..., Path], start: Callable[..
         taken.listen()
         club = start("party", folder / "job.toml", folder / "club.toml")
         assert club.wait() == 2
-    assert f"{address}" in club.err
+    assert f"vfl: job: parties.club: address = '{address}': " in club.err
     assert "the port is in use; end the other process or choose another port" in club.err
 
 

@@ -316,13 +316,11 @@ class Link:
 
     def _handle(self, event: Arrival | Change) -> None:
         if isinstance(event, Change):
-            self._handle_change(event)
-            return
+            return self._handle_change(event)
         channel = self._neighbours.origin(event)
         if channel is None:
             assert isinstance(self._joining, HubJoining)  # noqa: S101 - others hear the hub only
-            self._joining.admit(event)
-            return
+            return self._joining.admit(event)
         envelope = open_envelope(event.frames, channel.neighbour)
         if envelope.sequence == 0:
             self._heed(channel, decode(envelope, CONTROL_KINDS, channel.neighbour), envelope)

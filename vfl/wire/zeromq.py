@@ -233,11 +233,9 @@ class Port:
             events.append(Change("denied", self._doorkeeper.denied.popleft()))
 
     def _receive(self, events: list[Arrival | Change]) -> None:
-        while True:
-            try:
-                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
+        # Asked first, as a recv in vain would raise Again for every message.
+        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
             parts = [frame]
             while frame.more:
                 frame = self._socket.recv(zmq.NOBLOCK, copy=False)
