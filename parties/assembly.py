@@ -42,6 +42,13 @@ class Assembly:
         """The party that the others connect to."""
         return self.job.with_role(self.protocol.hub)[0]
 
+    @property
+    def learned(self) -> list[tuple[str, str]]:
+        """What the protocol lets each party learn, and then what it says of others."""
+        learns, parties = self.protocol.learns, self.job.parties
+        own = [(name, learns[party.role]) for name, party in parties.items()]
+        return own + [(who, what) for who, what in learns.items() if who not in self.protocol.roles]
+
 
 def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:
     """Reads a job folder, or a job file, with one `<party>.toml` a party beside it.

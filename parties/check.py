@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from parties.assembly import Assembly, PlacedSite
-from parties.label import build_joint, contributors_of
+from parties.label import build_joint, coded_labels, contributors_of
 from parties.seat import Holding, build_bottom, hold, learner_of
 from vfl.data.batches import EVALUATION_ROWS
-from vfl.data.features import encode_labels, fit_labels
 from vfl.learn.networks import parameter_count
 
 
@@ -67,13 +66,6 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
     return table
 
 
-def learned_by(assembly: Assembly) -> list[tuple[str, str]]:
-    """Lists, for every party, what the protocol lets it learn."""
-    learns = assembly.protocol.learns
-    own = [(name, learns[party.role]) for name, party in assembly.job.parties.items() if party.role in learns]
-    return own + [(who, what) for who, what in learns.items() if who not in assembly.protocol.roles]
-
-
 def _dealt(rows: int, size: int) -> list[int]:
     """Lists the sizes of the batches that so many rows make."""
     return [size] * (rows // size) + [rows % size] * (rows % size > 0)
@@ -81,15 +73,7 @@ def _dealt(rows: int, size: int) -> list[int]:
 
 def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> dict[str, int]:
     job, site = assembly.job, placed.site
-    assert site.label is not None  # noqa: S101 - checked with the assembly
-    code = fit_labels(
-        holding.table,
-        holding.splits["train"],
-        task=job.task,
-        classes=job.classes,
-        positive=site.label.positive,
-    )
-    encode_labels(holding.table, code)
+    coded_labels(job, placed, holding)
     widths = contributors_of(assembly)
     width = job.parties[site.party].width
     joint = build_joint(assembly, placed, widths | ({site.party: width} if width else {}))

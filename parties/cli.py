@@ -164,7 +164,7 @@ def keys(name: str, folder: Path, debug: bool) -> None:
       vfl keys bank --dir keys
     """
     with _reporting(False, debug):
-        from parties.single import write_keys
+        from parties.keys import write_keys
 
         pair, secret = write_keys(name, folder)
         _tell(f"the secret key is in {secret}: name it in {name}.toml as secret_key, and show it to nobody")
@@ -190,20 +190,19 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
       vfl check job.toml bank.toml
     """
     with _reporting(as_json, debug):
-        from parties.check import check_site, learned_by, traffic_of
+        from parties.check import check_site, traffic_of
         from parties.printing import print_check
 
         assembly = _assembly_to_check(job, site, overrides)
         with _answer_alone():
             checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
         traffic = traffic_of(assembly, checks[0].rows if checks else None)
-        learned = learned_by(assembly)
         if as_json:
             found = {"status": "valid", "run": assembly.job.name, "protocol": assembly.protocol.name}
             sites = [dataclasses.asdict(site_check) for site_check in checks]
-            _print_json({**found, "parties": sites, "traffic": traffic, "learned": dict(learned)})
+            _print_json({**found, "parties": sites, "traffic": traffic, "learned": dict(assembly.learned)})
         else:
-            print_check(assembly, checks, traffic, learned)
+            print_check(assembly, checks, traffic)
 
 
 @cli.command(epilog=EXIT_CODES)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from parties.trained import LAST
+from parties.trained import LAST, session_of
 from vfl.errors import StorageError
 from vfl.learn.checkpoint import checkpoint_path
 
@@ -42,12 +42,14 @@ class Staging:
         return self._rename(self.path, "")
 
     def publish_party(self, party: str) -> Path:
-        """Gives one party's part its name, beside the parts of others of the same run; returns the run."""
+        """Gives one party's part its name, beside the others' of the same training; returns the run."""
+        session = session_of(self.path / party)
         for number in itertools.count(1):
             run = self._out / _numbered(self._name, number)
             with _telling(run):
                 run.mkdir(exist_ok=True)
-            if _moved(self.path / party, run / party):
+            others = {session_of(part) for part in run.iterdir() if part.is_dir()}
+            if others <= {session} and _moved(self.path / party, run / party):
                 shutil.rmtree(self.path, ignore_errors=True)
                 return run
         raise AssertionError  # pragma: no cover - the count does not end

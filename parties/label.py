@@ -24,6 +24,7 @@ from parties.seat import (
     stream_of,
 )
 from parties.trained import Trained
+from vfl.config.job import Job
 from vfl.data.batches import Rows
 from vfl.data.features import LabelCode, Preparation, encode_labels, fit_labels
 from vfl.errors import ConfigError
@@ -55,12 +56,8 @@ def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
     """
     job, placed = assembly.job, assembly.sites[name]
     holding = hold(job, placed)
-    assert placed.site.label is not None  # noqa: S101 - checked with the assembly
-    train = holding.splits["train"]
-    code = fit_labels(
-        holding.table, train, task=job.task, classes=job.classes, positive=placed.site.label.positive
-    )
-    rows = rows_of(job, holding, encode_labels(holding.table, code).y)
+    code, y = coded_labels(job, placed, holding)
+    rows = rows_of(job, holding, y)
     contributors = contributors_of(assembly)
     own = _own_bottom(assembly, placed, holding.preparation)
     joint = learner_of(
@@ -167,6 +164,23 @@ def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any
     return {"kind": "own features", "test": outcome.test}
 
 
+def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelCode, torch.Tensor]:
+    """Learns the classes from the training rows, and encodes all rows [n].
+
+    Raises:
+        DataError: if a label cannot be used.
+    """
+    assert placed.site.label is not None  # noqa: S101 - checked with the assembly
+    code = fit_labels(
+        holding.table,
+        holding.splits["train"],
+        task=job.task,
+        classes=job.classes,
+        positive=placed.site.label.positive,
+    )
+    return code, encode_labels(holding.table, code).y
+
+
 def constant_output(task: str, truth: np.ndarray, n: int, classes: int) -> np.ndarray:
     """Returns [n, c] the raw output of a model that knows only how often each class occurs, or the mean."""
     if task == "regression":
@@ -236,6 +250,3 @@ def _widths(assembly: Assembly, contributors: Mapping[str, int], own: bool) -> d
     label = assembly.job.with_role("label")[0]
     width = assembly.job.parties[label].width
     return dict(contributors) | ({label: width} if own and width is not None else {})
-
-
-__all__ = ["Holding", "LabelSeat", "label_predictor", "label_seat", "train_alone"]

@@ -36,9 +36,7 @@ def _alone_words(alone: dict[str, Any]) -> str:
     return "no columns of its own: it predicts the " + ("mean" if alone["kind"] == "mean" else "class shares")
 
 
-def print_check(
-    assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[str, Any]], learned: list[tuple[str, str]]
-) -> None:
+def print_check(assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[str, Any]]) -> None:
     """Prints what `vfl check` found."""
     job = assembly.job
     kind = f"{assembly.protocol.name}, {job.task}, {len(job.parties)} parties, {job.epochs} epochs"
@@ -56,7 +54,7 @@ def print_check(
             line += f"{readable_bytes(row['received_an_epoch'])} an epoch"
         click.echo(line)
     click.echo("who will learn what:")
-    for name, learns in learned:
+    for name, learns in assembly.learned:
         click.echo(wrapped(f"{name}: {learns}", "  "))
 
 

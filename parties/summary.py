@@ -128,7 +128,7 @@ def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
         "metrics": {"valid": outcome.valid, "test": outcome.test},
         "alone": course.alone,
         "test": _held_out(job.task, outcome),
-        "learned": _learned(assembly),
+        "learned": [{"party": who, "learns": what} for who, what in assembly.learned],
         "ledger": course.ledger.rows(),
         "versions": {
             "vfl": vfl.__version__,
@@ -193,16 +193,3 @@ def _held_out(task: str, outcome: Outcome) -> dict[str, Any] | None:
     if not len(outcome.test_output):
         return None
     return {"truth": outcome.test_truth.tolist(), "output": probabilities(task, outcome.test_output).tolist()}
-
-
-def _learned(assembly: Assembly) -> list[dict[str, str]]:
-    learns, parties = assembly.protocol.learns, assembly.job.parties
-    rows = [
-        {"party": name, "learns": learns[party.role]}
-        for name, party in parties.items()
-        if party.role in learns
-    ]
-    others = [
-        {"party": who, "learns": what} for who, what in learns.items() if who not in assembly.protocol.roles
-    ]
-    return rows + others

@@ -14,7 +14,7 @@ from parties.assembly import PlacedSite
 from vfl.config.job import Job
 from vfl.config.load import load_job, load_site, write_document
 from vfl.data.features import LabelCode, Preparation
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, StorageError
 from vfl.learn.checkpoint import load_checkpoint
 
 JOB_FILE, SITE_FILE, BEST, LAST = "job.toml", "site.toml", "best", "last"
@@ -46,6 +46,14 @@ def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
         update={"table": table.model_copy(update={"source": source}), "secret_key": secret}
     )
     write_document(folder / SITE_FILE, moved)
+
+
+def session_of(folder: Path) -> str:
+    """Tells in which training a party's best weights were made; empty where there are none."""
+    try:
+        return str(load_checkpoint(folder, BEST).state["session"])
+    except StorageError:
+        return ""
 
 
 def load_trained(folder: Path) -> Trained:

@@ -40,8 +40,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Vfl]]:
     """Starts commands as processes, and makes sure that none is left."""
     started: list[Vfl] = []
 
-    def command(*words: object, cwd: Path = tmp_path, env: dict[str, str] | None = None) -> Vfl:
-        started.append(Vfl(*words, cwd=cwd, env=env))
+    def command(*words: object, env: dict[str, str] | None = None, unread: bool = False) -> Vfl:
+        started.append(Vfl(*words, cwd=tmp_path, env=env, unread=unread))
         return started[-1]
 
     yield command
@@ -79,7 +79,7 @@ def write_csv(path: Path, columns: dict[str, list[Any]]) -> Path:
     return path
 
 
-def small_job(folder: Path, **changes: Any) -> Path:
+def small_job(folder: Path, **changes: object) -> Path:
     """Writes a folder: `bank` and `shop` have columns, `club` has one of its own and the label.
 
     `changes` go into the job, those named for a party into its site; a value of None takes a key away.
@@ -103,7 +103,7 @@ def small_job(folder: Path, **changes: Any) -> Path:
         "club": {"table": {"source": "club.csv", "columns": ["age"]}, "label": {"column": "buys"}},
     }
     for key, value in changes.items():
-        _change(sites[key] if key in sites else job, value if key in sites else {key: value})
+        _change(sites.get(key, job), value if key in sites else {key: value})
     folder.mkdir(parents=True, exist_ok=True)
     for name, site in sites.items():
         wanted = {"bank": ["income", "debt"], "shop": ["visits", "spent", "town"], "club": ["age", "buys"]}[

@@ -1,4 +1,4 @@
-"""Real processes for the tests, forked from a server that has torch imported: a party in a fraction of a second."""
+"""Real processes for the tests, forked from a server that has torch imported: quick to start."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 PATIENCE_S = 60.0  # for a loaded machine; nothing here waits longer than it must
 
@@ -31,10 +31,14 @@ _CONTEXT.set_forkserver_preload(
 class Vfl:
     """Is a `vfl` command in a process of its own, with its output read as it comes."""
 
-    def __init__(self, *arguments: object, cwd: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: object, cwd: Path, env: dict[str, str] | None = None, unread: bool = False
+    ) -> None:
         words = [str(argument) for argument in arguments]
         self.words = words
         pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(2)]
+        if unread:  # as in `vfl … | true`
+            pipes[0][0].close()
         ends = [write for _, write in pipes]
         self.process = _CONTEXT.Process(target=_be_vfl, args=(words, str(cwd), ends, env or {}))
         self.process.start()
@@ -42,8 +46,8 @@ class Vfl:
             end.close()
         self._changed = threading.Condition()
         self._text = ["", ""]
-        self._open = 2
-        for place, (read, _) in enumerate(pipes):
+        self._open = 1 if unread else 2
+        for place, (read, _) in list(enumerate(pipes))[-self._open :]:
             threading.Thread(target=self._read, args=(place, read), daemon=True).start()
 
     @property
@@ -84,7 +88,7 @@ class Vfl:
             self.process.kill()
         self.process.join(PATIENCE_S)
 
-    def _read(self, place: int, pipe: Any) -> None:
+    def _read(self, place: int, pipe: Connection) -> None:
         chunks = b""
         while chunk := os.read(pipe.fileno(), 65536):
             chunks += chunk
@@ -114,7 +118,7 @@ def all_gone(pids: Iterable[int], patience_s: float) -> bool:
     return True
 
 
-def _be_vfl(words: Sequence[str], cwd: str, ends: Sequence[Any], env: dict[str, str]) -> None:
+def _be_vfl(words: Sequence[str], cwd: str, ends: Sequence[Connection], env: dict[str, str]) -> None:
     for number, end in enumerate(ends, start=1):
         os.dup2(end.fileno(), number)
         end.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -88,10 +87,10 @@ def test_a_file_gets_plain_lines() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
     monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
-    yield now
+    return now
 
 
 def test_a_file_gets_a_line_every_two_seconds_and_the_last_epoch(clock: list[float]) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from parties.folder import Staging
+from parties.trained import BEST
 from vfl.errors import StorageError
+from vfl.learn.checkpoint import save_checkpoint
 
 
 def test_a_run_is_beside_until_it_is_published(tmp_path: Path) -> None:
@@ -44,17 +46,15 @@ def test_runs_at_once_never_share_a_folder(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 8
 
 
-def test_parties_of_one_run_come_together_and_those_of_the_next_run_in_the_next_folder(
-    tmp_path: Path,
-) -> None:
+def test_only_parties_of_one_training_share_a_folder(tmp_path: Path) -> None:
     published = []
-    for _ in range(2):
-        for name in ("bank", "club"):
-            staging = Staging(tmp_path, "x")
-            (staging.party(name) / "weights").write_text("1")
-            published.append(staging.publish_party(name).name)
-    assert published == ["x", "x", "x-2", "x-2"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x-2"]
+    for party, session in (("bank", 1), ("bank", 2), ("club", 2), ("bank", 3), ("club", 1)):
+        staging = Staging(tmp_path, "x")
+        save_checkpoint(staging.party(party), {}, {"session": str(session)}, BEST)
+        published.append((session, staging.publish_party(party).name))
+    assert published == [(1, "x"), (2, "x-2"), (2, "x-2"), (3, "x-3"), (1, "x")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x-2", "x-3"]
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["bank", "club"]
 
 
 def test_giving_up_keeps_checkpoints_and_nothing_else(tmp_path: Path) -> None:

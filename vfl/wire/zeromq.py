@@ -34,6 +34,11 @@ _CHANGES: Final = {
 }
 _CONNECT_TIMEOUT_MS: Final = 1000
 
+#: As plain numbers: arithmetic on pyzmq's enumerations costs microseconds a message.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_POLLIN: Final = int(zmq.POLLIN)
+_EVENTS: Final = int(zmq.EVENTS)
+
 
 @dataclass(frozen=True)
 class KeyPair:
@@ -161,7 +166,7 @@ class Port:
         """Hands a message to libzmq, which sends it while the role goes on; False if `route` is gone."""
         parts = [route, *frames] if self._hub else frames
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+            self._socket.send_multipart(parts, _NOBLOCK, copy=False)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 return False
@@ -170,15 +175,14 @@ class Port:
 
     def wait(self, timeout_s: float) -> list[Arrival | Change]:
         """Returns what has happened, waiting for the first event up to `timeout_s` seconds."""
+        if self._is_readable():
+            return self._receive()
         events: list[Arrival | Change] = []
-        self._receive(events)
-        if events:
-            return events
         ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
         if self._monitor in ready:
             self._watch(events)
-        if self._socket in ready:
-            self._receive(events)
+        if self._socket in ready and self._is_readable():
+            events += self._receive()
         return events
 
     def close(self, linger_s: float) -> None:
@@ -232,18 +236,22 @@ class Port:
         while self._doorkeeper and self._doorkeeper.denied:
             events.append(Change("denied", self._doorkeeper.denied.popleft()))
 
-    def _receive(self, events: list[Arrival | Change]) -> None:
+    def _is_readable(self) -> bool:
         # Asked first, as a recv in vain would raise Again for every message.
-        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-            parts = [frame]
-            while frame.more:
-                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-                if len(parts) <= MAX_TENSORS + 2:  # one more than is legal, so that the codec refuses it
-                    parts.append(frame)
-            route = parts.pop(0).bytes if self._hub else b""
-            if parts:
-                events.append(Arrival(route, self._name_of(parts[0]), [part.buffer for part in parts]))
+        return bool(int(self._socket.getsockopt(_EVENTS)) & _POLLIN)
+
+    def _receive(self) -> list[Arrival | Change]:
+        """Takes one message; there are none in it only where a peer sent a route and nothing else."""
+        frame = self._socket.recv(_NOBLOCK, copy=False)
+        parts = [frame]
+        while frame.more:
+            frame = self._socket.recv(_NOBLOCK, copy=False)
+            if len(parts) <= MAX_TENSORS + 2:  # one more than is legal, so that the codec refuses it
+                parts.append(frame)
+        route = parts.pop(0).bytes if self._hub else b""
+        if not parts:
+            return []
+        return [Arrival(route, self._name_of(parts[0]), [part.buffer for part in parts])]
 
     def _name_of(self, frame: zmq.Frame) -> str | None:
         if not self._doorkeeper:

@@ -1,0 +1,126 @@
+"""The job and the site as documents: what they accept, and what of them all parties compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vfl.config.job import Job, flatten, is_party_name
+from vfl.config.site import Site
+
+JOB: dict[str, Any] = {
+    "name": "j",
+    "protocol": "splitnn",
+    "task": "binary",
+    "epochs": 1,
+    "batch_size": 8,
+    "parties": {
+        "bank": {"role": "feature", "width": 4},
+        "club": {"role": "label", "address": "tcp://club.example:5555"},
+    },
+}
+KEY = "a" * 40
+
+
+def job(**changes: object) -> Job:
+    return Job.model_validate(JOB | changes)
+
+
+def test_a_job_compares_everything_but_each_hosts_own_view_of_the_network() -> None:
+    facts = job(timing={"hear_s": 5}).facts()
+    assert facts["batch_size"] == 8
+    assert facts["parties.bank.width"] == 4
+    assert facts["optimizer.name"] == "Adam"
+    assert facts["split.valid"] == 0.2
+    assert not [key for key in facts if "address" in key or "timing" in key]
+
+
+def test_defaults_are_compared_as_if_they_were_written() -> None:
+    assert job().facts() == job(seed=0, split={"valid": 0.2, "test": 0.2}).facts()
+    assert job().facts() != job(seed=1).facts()
+
+
+def test_the_order_of_the_parties_is_the_jobs() -> None:
+    assert job().with_role("feature") == ["bank"]
+    assert list(job().parties) == ["bank", "club"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"parties": {}}, "at least 1"),
+        ({"parties": {"Bank": {"role": "feature"}}}, "is no party name"),
+        ({"parties": {"split": {"role": "feature"}}}, "is a word of the job file itself"),
+        ({"parties": {n: {"role": "feature", "public_key": KEY} for n in "ab"}}, "share one public_key"),
+        ({"parties": {"a": {"role": "feature", "width": 0}}}, "greater than or equal to 1"),
+        ({"parties": {"a": {"role": "feature", "address": "tcp://host"}}}, "write it as tcp://HOST:PORT"),
+        ({"parties": {"a": {"role": "feature", "address": "http://host:1"}}}, "write it as tcp://HOST:PORT"),
+        ({"epochs": 1.5}, "valid integer"),
+        ({"epochs": "3"}, "valid integer"),
+        ({"epochs": True}, "valid integer"),
+        ({"clip_norm": float("nan")}, "finite"),
+        ({"seed": 2**63}, "less than"),
+        ({"split": {"valid": 0.6, "test": 0.4}}, "must be below 1"),
+        ({"task": "multiclass"}, "says how many there are"),
+        ({"classes": 2}, "is for a multiclass task"),
+        ({"timing": {"hear_s": 0}}, "greater than 0"),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        job(**changes)
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.1:1", "tcp://[::1]:5555", "tcp://a-b.example:65535", "tcp://*:5555"]
+)
+def test_an_address_is_a_host_and_a_port(address: str) -> None:
+    found = job(parties={"club": {"role": "label", "address": address}})
+    assert found.parties["club"].address == address
+
+
+def test_whole_numbers_do_where_others_are_wanted() -> None:
+    assert job(clip_norm=1).clip_norm == 1.0
+
+
+def test_documents_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        job().epochs = 3  # type: ignore[misc]
+
+
+def test_a_site_needs_a_party_and_a_table() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Site.model_validate({})
+    assert {fault["loc"] for fault in caught.value.errors()} == {("party",), ("table",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [("bank", True), ("b-2_x", True), ("a" * 32, True), ("a" * 33, False), ("", False), ("2b", False),
+     ("a.b", False), ("a/b", False), ("é", False), ("a\n", False)],
+)  # fmt: skip
+def test_a_party_name_is_safe_as_a_file_name_and_a_key(name: str, is_one: bool) -> None:
+    assert is_party_name(name) == is_one
+
+
+@given(
+    st.recursive(
+        st.integers() | st.text() | st.booleans(),
+        lambda inner: (
+            st.lists(inner, min_size=1) | st.dictionaries(st.text("abc", min_size=1), inner, min_size=1)
+        ),
+    )
+)
+def test_flattening_keeps_every_value(value: object) -> None:
+    def leaves(inner: object) -> list[object]:
+        if isinstance(inner, dict):
+            return [leaf for item in inner.values() for leaf in leaves(item)]
+        if isinstance(inner, list):
+            return [leaf for item in inner for leaf in leaves(item)]
+        return [inner]
+
+    assert sorted(map(repr, flatten({"k": value}).values())) == sorted(map(repr, leaves(value)))
