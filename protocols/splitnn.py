@@ -46,7 +46,7 @@ from vfl.data.batches import EVALUATION_ROWS, Batch, Rows
 from vfl.errors import ConfigError, DataError, RemoteProtocolError
 from vfl.journal import Journal
 from vfl.learn.ahead import keeping_weights
-from vfl.learn.cut import CUTS, joined_width
+from vfl.learn.cut import CUTS, is_finite, joined_width
 from vfl.learn.cut import Joint as Joint  # for whoever builds the label party's network
 from vfl.learn.learner import Learner
 from vfl.learn.outcome import Outcome
@@ -282,7 +282,7 @@ async def _learn(line: Line, label: str, bottom: Learner, batch: Batch, h: Tenso
             f"answered step {reply.step} with {grad.dtype} {tuple(grad.shape)} "
             f"where step {batch.step} is {h.dtype} {tuple(h.shape)}",
         )
-    if not torch.isfinite(grad).all():
+    if not is_finite(grad):
         raise RemoteProtocolError(label, f"sent a gradient that is not finite at step {batch.step}")
     if h.requires_grad:  # a bottom without weights has nothing to learn
         torch.autograd.backward(h, grad.to(h.device))
@@ -298,7 +298,7 @@ async def _say_embeddings(line: Line, label: str, bottom: Learner, rows: Rows, s
 
 def _embed(bottom: Learner, batch: Batch) -> Tensor:
     h = bottom(*batch.inputs).float()  # float32 is what crosses, whatever a user's module computes in
-    if not torch.isfinite(h).all():
+    if not is_finite(h):
         raise DataError(_diverged("embedding", batch.step))
     return h
 
@@ -329,7 +329,7 @@ async def _train_epoch(
         value = loss.item()
         torch.autograd.backward(loss)
         grads = [_grad_of(h) for h in cuts]
-        if not (np.isfinite(value) and all(torch.isfinite(grad).all() for grad in grads)):
+        if not (np.isfinite(value) and all(is_finite(grad) for grad in grads)):
             raise DataError(_diverged(f"loss ({value:g}) or its gradient", batch.step, epoch))
         # The feature parties go on with their part while this one does the rest of its own.
         for name, grad in zip(contributors, grads, strict=False):
@@ -375,7 +375,7 @@ def _checked(name: str, width: int, batch: Batch, said: Embedding) -> Tensor:
         raise RemoteProtocolError(
             name, f"sent {said.h.dtype} {tuple(said.h.shape)} where float32 {(batch.rows, width)} was due"
         )
-    if not torch.isfinite(said.h).all():
+    if not is_finite(said.h):
         raise RemoteProtocolError(name, f"sent an embedding that is not finite at step {batch.step}")
     return said.h
 

@@ -2,7 +2,7 @@
 
     python examples/benchmarks/splitnn.py [--steps 600] [--rounds 5] [--batches 64 256 1024]
 
-The feature party holds 30 columns and a bottom 30 -> 64 -> 64; the label party holds the trunk
+The feature party holds 30 columns and a bottom 30 -> 64; the label party holds the trunk
 64 -> 64 -> 1; Adam on both; float32; one thread a process. Every round measures everything once, one
 after the other, so that a slow moment of the machine falls on all; the table shows medians over rounds
 and, in brackets, the lowest and highest.
@@ -71,9 +71,9 @@ class Clock:
 
 
 def bottom_network() -> nn.Module:
-    """Returns the feature party's bottom, 30 -> 64 -> 64."""
+    """Returns the feature party's bottom, 30 -> 64."""
     torch.manual_seed(1)
-    return MLP(p=COLUMNS, out=WIDTH, hidden=[64])
+    return MLP(p=COLUMNS, out=WIDTH, hidden=[])
 
 
 def trunk_network() -> nn.Module:

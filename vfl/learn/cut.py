@@ -68,6 +68,11 @@ def _concat(hs: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(hs), dim=1)
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Tells whether every element is finite; looks at each only where their sum is not."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
 def _contiguous(grad: Tensor | None) -> Tensor | None:
     return None if grad is None else grad.contiguous()
 

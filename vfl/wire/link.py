@@ -183,7 +183,7 @@ class Link:
         deadline = time.monotonic() + patience_s
         while self._joining.missing and not self._aborted and (left := deadline - time.monotonic()) > 0:
             try:
-                self._handle_events(min(left, _LOOK_EVERY_S))
+                self._handle_events(min(left, _LOOK_OFTEN_S))
             except RemoteError:
                 break
             if self._neighbours.session != NO_SESSION and self.me != self.hub:
@@ -275,7 +275,7 @@ class Link:
 
     def _look(self) -> float:
         """Handles what has happened, waiting a moment for the first event; returns the time."""
-        looking = time.monotonic() < self._look_until
+        looking = not self._neighbours.open or time.monotonic() < self._look_until
         self._handle_events(_LOOK_OFTEN_S if looking else _LOOK_EVERY_S)
         now = time.monotonic()
         if now < self._look_until:

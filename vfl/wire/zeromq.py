@@ -34,10 +34,8 @@ _CHANGES: Final = {
 }
 _CONNECT_TIMEOUT_MS: Final = 1000
 
-#: As plain numbers: arithmetic on pyzmq's enumerations costs microseconds a message.
+#: As a plain number: arithmetic on pyzmq's enumerations costs microseconds a message.
 _NOBLOCK: Final = int(zmq.NOBLOCK)
-_POLLIN: Final = int(zmq.POLLIN)
-_EVENTS: Final = int(zmq.EVENTS)
 
 
 @dataclass(frozen=True)
@@ -147,9 +145,7 @@ class Port:
         self._doorkeeper = _Doorkeeper(self._context, allowed) if hub and keys else None
         self._socket = self._context.socket(zmq.ROUTER if hub else zmq.DEALER)
         self._monitor = self._socket.get_monitor_socket()
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        self._timeout_ms = -1
         try:
             self._configure(heartbeat_s)
             self._encrypt(keys, hub_key)
@@ -174,16 +170,15 @@ class Port:
         return True
 
     def wait(self, timeout_s: float) -> list[Arrival | Change]:
-        """Returns what has happened, waiting for the first event up to `timeout_s` seconds."""
-        if self._is_readable():
-            return self._receive()
-        events: list[Arrival | Change] = []
-        ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
-        if self._monitor in ready:
-            self._watch(events)
-        if self._socket in ready and self._is_readable():
-            events += self._receive()
-        return events
+        """Returns the next message, or, if none comes within `timeout_s`, how connections have changed."""
+        timeout_ms = max(1, int(timeout_s * 1000))
+        if timeout_ms != self._timeout_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+            self._timeout_ms = timeout_ms
+        try:
+            return self._receive()  # waits inside libzmq: a poller's bookkeeping costs more than the wait
+        except zmq.Again:
+            return self._changes()
 
     def close(self, linger_s: float) -> None:
         """Closes the port; what was handed over is still sent for up to `linger_s` seconds."""
@@ -223,7 +218,8 @@ class Port:
             named = keys.public if self._hub else hub_key
             raise ConfigError(f"{named!r} is no public key; make a pair with: vfl keys NAME") from error
 
-    def _watch(self, events: list[Arrival | Change]) -> None:
+    def _changes(self) -> list[Arrival | Change]:
+        events: list[Arrival | Change] = []
         while True:
             try:
                 message: Any = recv_monitor_message(self._monitor, zmq.NOBLOCK)
@@ -235,17 +231,14 @@ class Port:
                 events.append(Change(what))
         while self._doorkeeper and self._doorkeeper.denied:
             events.append(Change("denied", self._doorkeeper.denied.popleft()))
-
-    def _is_readable(self) -> bool:
-        # Asked first, as a recv in vain would raise Again for every message.
-        return bool(int(self._socket.getsockopt(_EVENTS)) & _POLLIN)
+        return events
 
     def _receive(self) -> list[Arrival | Change]:
         """Takes one message; there are none in it only where a peer sent a route and nothing else."""
-        frame = self._socket.recv(_NOBLOCK, copy=False)
+        frame = self._socket.recv(copy=False)
         parts = [frame]
         while frame.more:
-            frame = self._socket.recv(_NOBLOCK, copy=False)
+            frame = self._socket.recv(copy=False)
             if len(parts) <= MAX_TENSORS + 2:  # one more than is legal, so that the codec refuses it
                 parts.append(frame)
         route = parts.pop(0).bytes if self._hub else b""
