@@ -33,8 +33,9 @@ from parties.trained import Trained, write_documents
 from vfl.errors import ConfigError, VflError
 from vfl.learn.outcome import Outcome
 from vfl.wire.line import Line, Role
-from vfl.wire.link import Link, Timing
+from vfl.wire.link import Link
 from vfl.wire.perform import perform
+from vfl.wire.timing import Timing
 from vfl.wire.zeromq import KeyPair, Port
 
 _FAREWELL_S = 2.0

@@ -23,7 +23,7 @@ def draw(normals: int = 1) -> list[float]:
         torch.randn(1).item(),
         *np.random.standard_normal(normals).tolist(),
         float(np.random.randint(1 << 30)),
-        random.random(),  # noqa: S311
+        random.random(),
         random.gauss(0, 1),
     ]
 
@@ -79,9 +79,9 @@ def test_streams_that_take_turns_in_any_order_draw_as_each_would_alone(turns: li
 def test_a_stream_draws_what_torch_and_python_draw_from_the_same_seed() -> None:
     torch.manual_seed(5)
     random.seed(5)
-    expected = [torch.rand(4).tolist(), random.uniform(0, 1)]  # noqa: S311
+    expected = [torch.rand(4).tolist(), random.uniform(0, 1)]
     with RngStream(5):
-        assert [torch.rand(4).tolist(), random.uniform(0, 1)] == expected  # noqa: S311
+        assert [torch.rand(4).tolist(), random.uniform(0, 1)] == expected
 
 
 def test_streams_may_be_nested_in_one_another() -> None:

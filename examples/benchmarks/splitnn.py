@@ -104,7 +104,9 @@ def table(batch: int, steps: int, *, features: bool) -> Rows:
     )
 
 
-def feature_role(batch: int, steps: int, ahead: int, clock: Clock) -> Callable[[Line], Coroutine[Any, Any, None]]:
+def feature_role(
+    batch: int, steps: int, ahead: int, clock: Clock
+) -> Callable[[Line], Coroutine[Any, Any, None]]:
     """Returns the feature party's role."""
     rows, plan = table(batch, steps, features=True), Plan(epochs=1, ahead=ahead)
     bottom = learner(bottom_network())
@@ -113,10 +115,21 @@ def feature_role(batch: int, steps: int, ahead: int, clock: Clock) -> Callable[[
 
 def label_role(batch: int, steps: int, clock: Clock) -> Callable[[Line], Coroutine[Any, Any, Any]]:
     """Returns the label party's role."""
-    rows, plan, joint = table(batch, steps, features=False), Plan(epochs=1), learner(Joint("concat", trunk_network()))
+    rows, plan, joint = (
+        table(batch, steps, features=False),
+        Plan(epochs=1),
+        learner(Joint("concat", trunk_network())),
+    )
     contributors = {"feature": WIDTH}
     return lambda line: label_party(
-        line, contributors=contributors, own=None, joint=joint, rows=rows, task="binary", plan=plan, journal=clock
+        line,
+        contributors=contributors,
+        own=None,
+        joint=joint,
+        rows=rows,
+        task="binary",
+        plan=plan,
+        journal=clock,
     )
 
 
@@ -138,7 +151,9 @@ def one_process(batch: int, steps: int) -> float:
     return clock.ms_a_step
 
 
-def alone(role: Callable[[Line], Coroutine[Any, Any, Any]], answers: Callable[[int], Any], clock: Clock) -> float:
+def alone(
+    role: Callable[[Line], Coroutine[Any, Any, Any]], answers: Callable[[int], Any], clock: Clock
+) -> float:
     """Times one role whose peer answers at once, in milliseconds a step."""
     coroutine, answer, heard = role(Line("me")), None, 0
     try:
@@ -181,7 +196,9 @@ def together(batch: int, steps: int, ahead: int, keys: dict[str, KeyPair] | None
     return clock.ms_a_step
 
 
-def feature_process(pipe: Connection, batch: int, steps: int, ahead: int, keys: dict[str, KeyPair] | None) -> None:
+def feature_process(
+    pipe: Connection, batch: int, steps: int, ahead: int, keys: dict[str, KeyPair] | None
+) -> None:
     """Is the feature party's process."""
     torch.set_num_threads(1)
     hub_key = keys["label"].public if keys else None
@@ -197,7 +214,10 @@ def bare_round_trip(batch: int, steps: int, keys: dict[str, KeyPair] | None) -> 
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.PAIR)
     if keys:
-        socket.curve_secretkey, socket.curve_publickey = keys["label"].secret.encode(), keys["label"].public.encode()
+        socket.curve_secretkey, socket.curve_publickey = (
+            keys["label"].secret.encode(),
+            keys["label"].public.encode(),
+        )
         socket.curve_server = True
     ours.send(socket.bind_to_random_port("tcp://127.0.0.1"))
     frames = stamp(
@@ -265,7 +285,10 @@ def report(batch: int, found: dict[str, list[float]]) -> None:
     bound = [
         feature + label + 1.25 * trip
         for feature, label, trip in zip(
-            found["feature party alone"], found["label party alone"], found["bare round trip, CURVE"], strict=True
+            found["feature party alone"],
+            found["label party alone"],
+            found["bare round trip, CURVE"],
+            strict=True,
         )
     ]
     lock = [time / limit for time, limit in zip(found["lock-step, CURVE"], bound, strict=True)]
@@ -283,16 +306,18 @@ def _spread(ratios: list[float]) -> str:
 
 def main() -> None:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=600, help="steps of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="how often to measure everything")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256, 1024])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, torch "
-        f"{torch.__version__}, pyzmq {zmq.__version__} (libzmq {zmq.zmq_version()}); {arguments.steps} steps, "
-        f"{arguments.rounds} rounds"
+        f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
+        f"torch {torch.__version__}, pyzmq {zmq.__version__} (libzmq {zmq.zmq_version()}); "
+        f"{arguments.steps} steps, {arguments.rounds} rounds"
     )
     for batch in arguments.batches:
         report(batch, measure(batch, arguments.steps, arguments.rounds))

@@ -30,7 +30,9 @@ def scores(seeds: int, metric: str = "auc") -> tuple[list[float], list[float]]:
 
 def main() -> None:
     """Prints the table, as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0")
     together, alone = scores(parser.parse_args().seeds)
     print("| seed | test AUC together | label party alone |\n|---|---|---|")

@@ -243,12 +243,12 @@ def test_trying_a_network_out_leaves_it_and_all_random_states_as_they_were(folde
     np.random.seed(1)
     random.seed(1)
     built = build(spec, category_sizes=[3])
-    drawn = [torch.rand(1).item(), np.random.rand(), random.random()]  # noqa: S311
+    drawn = [torch.rand(1).item(), np.random.rand(), random.random()]
     torch.manual_seed(1)
     np.random.seed(1)
     random.seed(1)
     plain = MLP(4, 3, hidden=[5], dropout=0.5, batch_norm=True, embeddings=[(3, 2)])
-    assert [torch.rand(1).item(), np.random.rand(), random.random()] == drawn  # noqa: S311
+    assert [torch.rand(1).item(), np.random.rand(), random.random()] == drawn
     assert all(
         torch.equal(a, b)
         for a, b in zip(built.state_dict().values(), plain.state_dict().values(), strict=True)

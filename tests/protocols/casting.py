@@ -29,10 +29,11 @@ from vfl.learn.presets import MLP, Untouched
 from vfl.learn.scores import DEFAULT_METRIC, loss_function, output_width, score
 from vfl.rng import RngStream, derive_seed
 from vfl.wire.line import Role
-from vfl.wire.link import Link, Timing
+from vfl.wire.link import Link
 from vfl.wire.messages import Message
 from vfl.wire.perform import perform
 from vfl.wire.rehearse import Rehearsal, rehearse
+from vfl.wire.timing import Timing
 from vfl.wire.zeromq import Port, make_keys
 
 P, CATEGORIES, CLASSES = 3, 4, 3

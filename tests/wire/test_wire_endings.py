@@ -21,8 +21,8 @@ from vfl.errors import (
 from vfl.wire.channel import Join, Waiting
 from vfl.wire.codec import NO_SESSION, encode, open_envelope, stamp
 from vfl.wire.line import Line
-from vfl.wire.link import Timing
 from vfl.wire.messages import Message
+from vfl.wire.timing import Timing
 
 
 def told(outcome: object) -> VflError:

@@ -16,8 +16,8 @@ from wire_network import Session, Way
 
 from vfl.errors import Interrupted, PeerAborted, PeerLost
 from vfl.wire.line import Line
-from vfl.wire.link import Timing
 from vfl.wire.rehearse import rehearse
+from vfl.wire.timing import Timing
 
 N_STEPS = 60
 FAST = Timing(join_s=20, hear_s=20, reconnect_s=2, heartbeat_s=1)

@@ -12,9 +12,10 @@ from typing import Any
 from wire_messages import KINDS
 
 from vfl.wire.line import Role
-from vfl.wire.link import Link, Timing
+from vfl.wire.link import Link
 from vfl.wire.messages import Message
 from vfl.wire.perform import perform
+from vfl.wire.timing import Timing
 from vfl.wire.zeromq import KeyPair, Port, make_keys
 
 LOOPBACK = "tcp://127.0.0.1:*"

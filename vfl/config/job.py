@@ -69,7 +69,7 @@ class EarlyStopping(Document):
 
 
 class TimingEntry(Document):
-    """How long to be patient, in seconds; see `vfl.wire.link.Timing`."""
+    """How long to be patient, in seconds; see `vfl.wire.timing.Timing`."""
 
     join_s: Annotated[float, Field(gt=0)] = 600.0
     hear_s: Annotated[float, Field(gt=0)] = 300.0

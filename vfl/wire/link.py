@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Final
 
 from vfl.errors import (
@@ -28,6 +28,7 @@ from vfl.wire.joining import CONTROL_KINDS, HubJoining, SpokeJoining, printable
 from vfl.wire.ledger import Ledger
 from vfl.wire.messages import Message, kinds_by_name
 from vfl.wire.neighbours import Neighbours
+from vfl.wire.timing import Timing
 from vfl.wire.zeromq import Arrival, Change, Port
 
 _LOOK_EVERY_S: Final = 0.25
@@ -37,20 +38,6 @@ _SAY_SO_EVERY_S: Final = 1.0
 _ABORT_LINGER_S: Final = 1.0
 
 Entry = tuple[str, Message, int]  # sender, message, bytes
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long to be patient, in seconds.
-
-    A dead process is noticed at once, a cut cable after at most 2.5 `heartbeat_s`; either is given
-    `reconnect_s` to come back before the run ends. All that, by default, stays under 5 seconds.
-    """
-
-    join_s: float = 600.0
-    hear_s: float = 300.0
-    reconnect_s: float = 2.0
-    heartbeat_s: float = 1.0
 
 
 class Link:
@@ -173,20 +160,28 @@ class Link:
         )
         self._neighbours.let_on()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether all parties have joined."""
+        return self._neighbours.open
+
     def abort(self, code: str, about: str) -> None:
         """Tells all peers that the run is over and why; does not wait for an answer."""
         for channel in self._neighbours.channels.values():
             self._neighbours.tell(channel, Abort(code, about))
 
     def decline(self, code: str, about: str, patience_s: float) -> None:
-        """Tells whoever can be reached within `patience_s` that this party cannot take part, and why."""
+        """Tells whoever can be reached within `patience_s` that there will be no run, and why.
+
+        For a party that gives up before all have joined: whoever comes a moment later would else wait
+        for it in vain.
+        """
         deadline = time.monotonic() + patience_s
-        while self._joining.missing and not self._aborted and (left := deadline - time.monotonic()) > 0:
-            try:
+        is_hub = self.me == self.hub
+        while self._joining.missing and (left := deadline - time.monotonic()) > 0:
+            with suppress(RemoteError):
                 self._handle_events(min(left, _LOOK_OFTEN_S))
-            except RemoteError:
-                break
-            if self._neighbours.session != NO_SESSION and self.me != self.hub:
+            if not is_hub and (self._aborted or self._neighbours.session != NO_SESSION):
                 break
         self.abort(code, about)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from vfl.errors import Interrupted, VflError
 from vfl.wire.line import Line, Role, Send
 from vfl.wire.link import Link
 
 T = TypeVar("T")
+
+#: How long a hub that gives up before all have joined stays to tell those who are about to.
+_FAREWELL_S: Final = 2.0
 
 
 def perform(role: Role[T], link: Link, *, stream: AbstractContextManager[object] | None = None) -> T:
@@ -37,7 +40,11 @@ def perform(role: Role[T], link: Link, *, stream: AbstractContextManager[object]
             link.abort("interrupted", link.me)
             raise Interrupted("interrupted; the peers have been told") from error
         except VflError as error:
-            link.abort(error.reason, error.about or link.me)
+            about = error.about or link.me
+            if link.is_open or link.me != link.hub:
+                link.abort(error.reason, about)
+            else:
+                link.decline(error.reason, about, _FAREWELL_S)
             raise
         except BaseException:
             link.abort("failed", link.me)

@@ -9,6 +9,7 @@ whoever comes back after a cut must be let in even while the hub computes for mi
 from __future__ import annotations
 
 import errno
+import re
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -156,7 +157,9 @@ class Port:
         except ConfigError:
             self.close(0.0)
             raise
-        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        # Listening for both kinds of address, libzmq writes 127.0.0.1 as [::ffff:127.0.0.1].
+        endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.address: str = re.sub(r"\[::ffff:([0-9.]+)\]", r"\1", endpoint)
 
     def transmit(self, route: bytes, frames: list[Buffer]) -> bool:
         """Hands a message to libzmq, which sends it while the role goes on; False if `route` is gone."""
