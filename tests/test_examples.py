@@ -1,0 +1,45 @@
+"""The examples reach the scores that their pages state."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from pathlib import Path
+
+import pytest
+
+from parties import run
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_breast_cancer_reaches_an_auc_of_099_over_five_seeds_and_more_than_the_label_party_alone() -> None:
+    spec = importlib.util.spec_from_file_location("example_seeds", EXAMPLES / "seeds.py")
+    assert spec is not None
+    assert spec.loader is not None
+    seeds = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(seeds)
+    together, alone = seeds.scores(EXAMPLES / "breast_cancer", 5, "auc")
+    assert statistics.fmean(together) >= 0.99
+    assert statistics.fmean(together) > statistics.fmean(alone) + 0.02
+
+
+def test_digits_reach_an_accuracy_of_096(tmp_path: Path) -> None:
+    result = run(EXAMPLES / "digits", in_process=True, out=tmp_path)
+    assert result.metrics["test"]["accuracy"] >= 0.96
+    assert result.alone["kind"] == "class shares"
+    assert result.metrics["test"]["accuracy"] > result.alone["test"]["accuracy"] + 0.5
+
+
+@pytest.mark.parametrize("party", ["mean", "worst", "spread"])
+def test_the_three_hosts_hold_the_columns_of_the_breast_cancer_job(party: str) -> None:
+    ours, theirs = (
+        (EXAMPLES / folder / f"{party}.toml").read_text() for folder in ("three_hosts", "breast_cancer")
+    )
+    kept = [line for line in ours.splitlines() if not line.startswith(("secret_key", "bind", "# Listens"))]
+    assert kept == theirs.splitlines()
+
+
+def test_the_example_keys_are_left_to_be_pasted() -> None:
+    job = (EXAMPLES / "three_hosts" / "job.toml").read_text()
+    assert job.count("PASTE WHAT vfl keys") == 3
