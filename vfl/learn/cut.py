@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -61,7 +62,7 @@ def joined_width(cut: str | nn.Module, widths: Mapping[str, int]) -> int:
 
 def _concat(hs: Sequence[Tensor]) -> Tensor:
     for h in hs:
-        if h.requires_grad:
+        if h.requires_grad and h.shape[1] == 1:
             # A gradient that has crossed the wire is contiguous. In one process it would be a view of
             # the joint one, and torch adds up a column of width 1 in another order where it is strided.
             h.register_hook(_contiguous)  # type: ignore[no-untyped-call]
@@ -70,7 +71,7 @@ def _concat(hs: Sequence[Tensor]) -> Tensor:
 
 def is_finite(tensor: Tensor) -> bool:
     """Tells whether every element is finite; looks at each only where their sum is not."""
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    return math.isfinite(tensor.sum().item()) or bool(torch.isfinite(tensor).all())
 
 
 def _contiguous(grad: Tensor | None) -> Tensor | None:
