@@ -1,0 +1,141 @@
+"""What a link refuses from a neighbour that is who it says and says what it must not."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from vfl.errors import RemoteProtocolError
+from vfl.wire.channel import Bye
+from vfl.wire.codec import Buffer, encode, stamp
+from vfl.wire.link import Link
+from vfl.wire.messages import Message
+from vfl.wire.timing import Timing
+from vfl.wire.zeromq import Arrival, Change, Port
+
+
+@dataclass(frozen=True, eq=False)
+class Word(Message):
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Load(Message):
+    step: int
+    h: Tensor
+
+
+class ScriptedPort:
+    """Hands a link what the test wrote, and keeps what the link sends."""
+
+    address = "tcp://127.0.0.1:1"
+
+    def __init__(self) -> None:
+        self.arriving: deque[Arrival | Change] = deque()
+        self.sent: list[list[Buffer]] = []
+
+    def transmit(self, route: bytes, frames: list[Buffer]) -> bool:
+        self.sent.append(frames)
+        return True
+
+    def wait(self, timeout_s: float) -> list[Arrival | Change]:
+        return [self.arriving.popleft()] if self.arriving else []
+
+    def close(self, linger_s: float) -> None:
+        pass
+
+
+class Hub:
+    """Is a hub that `mean` and `worst` have joined, on a scripted port."""
+
+    def __init__(self) -> None:
+        self.port = ScriptedPort()
+        timing = Timing(hear_s=0.5)
+        peers = ["mean", "worst"]
+        self.link = Link(cast(Port, self.port), "label", "label", peers, [Word, Load], timing=timing)
+        self.neighbours = self.link._neighbours
+        for name in peers:
+            self.neighbours.attach(self.neighbours.channels[name], name.encode())
+        self.neighbours.open = True
+
+    def arrives(
+        self,
+        message: Message,
+        sequence: int = 1,
+        *,
+        to: str = "label",
+        sender: str = "mean",
+        session: bytes | None = None,
+        key: str = "mean",
+    ) -> None:
+        frames = encode(message, to=to, sender=sender)
+        session = session or self.neighbours.session
+        stamped = stamp(frames, session=session, sequence=sequence, acknowledged=0)
+        self.port.arriving.append(Arrival(b"mean", key, stamped))
+
+
+def test_a_word_of_this_session_is_heard() -> None:
+    hub = Hub()
+    hub.arrives(Word(3))
+    sender, word = hub.link.hear(["mean"], "train")
+    assert sender == "mean"
+    assert isinstance(word, Word)
+    assert word.step == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"sender": "worst"}, "speaks in the name of 'worst'"),
+        ({"sender": "nobody"}, "speaks in the name of 'nobody'"),
+        ({"to": "nobody"}, "speaks to 'nobody', who is no peer"),
+        ({"to": "mean"}, "speaks to 'mean', who is no peer"),
+        ({"session": b"another session!"}, "speaks of another session"),
+        ({"sequence": 2}, "left out a message"),
+    ],
+    ids=["another's name", "no one's name", "to nobody", "to itself", "another session", "a number left out"],
+)
+def test_a_neighbour_that_breaks_the_links_rules_is_named(changed: dict[str, Any], why: str) -> None:
+    hub = Hub()
+    hub.arrives(Word(1), **changed)
+    with pytest.raises(RemoteProtocolError, match=why) as caught:
+        hub.link.hear(["mean"], "train")
+    assert caught.value.peer == "mean"
+
+
+def test_another_key_over_a_known_route_is_not_taken_for_its_former_owner() -> None:
+    hub = Hub()
+    hub.arrives(Word(1), key="worst")
+    hub.arrives(Word(2))
+    _, word = hub.link.hear(["mean"], "train")
+    assert isinstance(word, Word)
+    assert word.step == 2
+
+
+def test_fewer_tensors_than_the_kind_has_are_refused() -> None:
+    hub = Hub()
+    load = encode(Load(1, torch.ones(2)), to="label", sender="mean")
+    without = encode(Word(1), to="label", sender="mean")
+    renamed = bytes(without[0]).replace(b"Word", b"Load")
+    assert bytes(load[0]).count(b"Load") == 1
+    frames = stamp([renamed], session=hub.neighbours.session, sequence=1, acknowledged=0)
+    hub.port.arriving.append(Arrival(b"mean", "mean", frames))
+    with pytest.raises(RemoteProtocolError, match="mean: sent 0 tensors in Load, which has 1"):
+        hub.link.hear(["mean"], "train")
+
+
+def test_a_party_cannot_say_bye_for_the_hub() -> None:
+    port = ScriptedPort()
+    link = Link(cast(Port, port), "mean", "label", ["label", "worst"], [Word], timing=Timing(hear_s=0.5))
+    neighbours = link._neighbours
+    neighbours.open, neighbours.session = True, b"s" * 16
+    neighbours.channels["label"].route = b""
+    frames = encode(Bye(), to="mean", sender="worst")
+    port.arriving.append(Arrival(b"", None, stamp(frames, session=b"s" * 16, sequence=1, acknowledged=0)))
+    with pytest.raises(RemoteProtocolError, match="worst: says Bye through another party"):
+        link.hear(["label"], "train")
