@@ -15,10 +15,10 @@ from parties.local import train_in_process, train_in_processes
 from parties.summary import (
     LEDGER_FILE,
     PREDICTIONS_FILE,
-    RESULT_FILE,
     read_json,
     write_json,
 )
+from parties.trained import RESULT_FILE
 from vfl.config.job import Job
 from vfl.config.site import Site
 from vfl.errors import ConfigError
@@ -30,7 +30,8 @@ class Result:
 
     Attributes:
         metrics: scores by split ("valid", "test") and name.
-        alone: what the label party reaches without partners: `kind` and `test` scores.
+        alone: what the label party reaches without partners: `kind` and `test` scores; where training
+            alone failed, `kind` is "failed" and `why` says how.
         rows: how many rows each split has.
         predictions: the test rows' predictions, one dict a row, as in predictions.csv.
         ledger: each party's bytes, messages and waiting, by peer and phase.

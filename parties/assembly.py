@@ -15,7 +15,9 @@ from protocols import Protocol
 from vfl.config.job import Job
 from vfl.config.load import load_job, override, read_toml, suggestion, validate
 from vfl.config.site import Site
+from vfl.data.batches import EVALUATION_ROWS
 from vfl.errors import ConfigError
+from vfl.wire.codec import MAX_FRAME_BYTES
 
 _LOOPBACK = re.compile(r"tcp://(127\.[0-9.]+|localhost|\[::1\]):")
 
@@ -112,6 +114,7 @@ def assemble(job: Job, sites: Mapping[str, PlacedSite], where: str = "job") -> A
         protocol.config, job.protocols.get(job.protocol, {}), f"{where}: protocols.{job.protocol}"
     )
     _check_parties(job, protocol, options, where)
+    _check_messages(job, protocol, where)
     if job.metric is not None and job.metric not in METRICS[job.task]:
         raise ConfigError(f"{where}: metric = {job.metric!r}: {suggestion(job.metric, METRICS[job.task])}")
     assembly = Assembly(job, protocol, options, sites)
@@ -171,6 +174,20 @@ def _check_parties(job: Job, protocol: Protocol, options: BaseModel, where: str)
             raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
     widths = {name: party.width for name, party in job.parties.items()}
     _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
+
+
+def _check_messages(job: Job, protocol: Protocol, where: str) -> None:
+    """Refuses what would be too large for a message, before any is made."""
+    rows = max(job.batch_size, EVALUATION_ROWS) + 1  # a last row that would stand alone joins a batch
+    for name in job.with_role("feature"):
+        width = job.parties[name].width or 0
+        if max(protocol.module.step_bytes(width, rows)) > MAX_FRAME_BYTES:
+            what = "width or batch_size" if job.batch_size > EVALUATION_ROWS else "width"
+            raise ConfigError(
+                f"{where}: parties.{name}.width = {width}, batch_size = {job.batch_size}: a batch of up to "
+                f"{rows} rows is too large for one message of {MAX_FRAME_BYTES // 2**20} MiB; "
+                f"choose a smaller {what}"
+            )
 
 
 def _check_site(assembly: Assembly, site: Site) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from parties.assembly import Assembly, PlacedSite
 from parties.label import build_joint, coded_labels, contributors_of
 from parties.seat import Holding, build_bottom, hold, learner_of
-from vfl.data.batches import EVALUATION_ROWS
+from vfl.data.batches import EVALUATION_ROWS, cuts
 from vfl.learn.networks import parameter_count
 
 
@@ -68,7 +68,7 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
 
 def _dealt(rows: int, size: int) -> list[int]:
     """Lists the sizes of the batches that so many rows make."""
-    return [size] * (rows // size) + [rows % size] * (rows % size > 0)
+    return [stop - start for start, stop in cuts(rows, size)]
 
 
 def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> dict[str, int]:

@@ -20,6 +20,7 @@ from vfl.errors import EXIT_INTERNAL, ConfigError, Interrupted, VflError
 
 if TYPE_CHECKING:
     from parties.assembly import Assembly
+    from parties.predicting import Prediction
 
 EXIT_CODES = """\b
 Exit codes:
@@ -237,8 +238,7 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
                          "predictions": str(out) if out else prediction.rows()})  # fmt: skip
         elif out:
             prediction.write(out)
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in prediction.metrics.items())
-            _tell(f"{len(prediction.ids)} predictions are in {out}" + (f"; {scores}" if scores else ""))
+            _tell(f"{len(prediction.ids)} predictions are in {out}{_scored(prediction)}")
         else:
             click.echo(prediction.to_csv(), nl=False)
 
@@ -352,6 +352,14 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
     name = load_placed_site(site).site.party
     for_site, for_job = split_overrides(overrides, [name])
     return assemble(load_job(job, for_job), {name: load_placed_site(site, for_site[name])}, job.name)
+
+
+def _scored(prediction: Prediction) -> str:
+    if not prediction.metrics:
+        return ""
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in prediction.metrics.items())
+    where = "scores on all rows, those trained on among them: " if prediction.on_trained_rows else ""
+    return f"; {where}{scores}"
 
 
 def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:

@@ -93,7 +93,8 @@ class Display:
         for name, row in self._rows.items():
             cells = [name, row.get("epoch", ""), row.get("step", ""), row.get("loss", "")]
             wide = [] if narrow else [row.get("rate", ""), row.get("sent", ""), row.get("received", "")]
-            table.add_row(*cells, *wide, row["state"])
+            # As text: a cell that is a string would be read for markup, and an error may hold "[label]".
+            table.add_row(*map(Text, [*cells, *wide, row["state"]]))
         table.caption = f"{time.monotonic() - self._started:.0f} s"
         return table
 

@@ -59,6 +59,7 @@ class RunJournal:
         self.folder = folder
         self._party, self._sink, self._epochs = party, sink, epochs
         self._session = ""
+        self._best_epoch: int | None = None
         self._next_step_at = 0.0
         self._next_checkpoint_at = 0.0
         self._rows = 0
@@ -98,6 +99,8 @@ class RunJournal:
         Raises:
             StorageError: if it cannot be written; the checkpoint before stays whole.
         """
+        if best:
+            self._best_epoch = epoch
         now = time.monotonic()
         if now < self._next_checkpoint_at:
             return
@@ -108,16 +111,17 @@ class RunJournal:
         tensors, state = pack_state(nested)
         save_checkpoint(self.folder, {"state": tensors}, {"epoch": epoch, "packed": state}, LAST)
         if best:
-            self.keep_best(learners, epoch)
+            self.keep_best(learners)
 
-    def keep_best(self, learners: Mapping[str, Learner], epoch: int | None = None) -> None:
-        """Writes the weights that prediction uses.
+    def keep_best(self, learners: Mapping[str, Learner]) -> None:
+        """Writes the weights that prediction uses, as those of the epoch last called the best.
 
         Raises:
             StorageError: if they cannot be written.
         """
         weights = {name: learner.weights() for name, learner in learners.items()}
-        save_checkpoint(self.folder, weights, {"epoch": epoch, "session": self._session, **self.saved}, BEST)
+        made = {"epoch": self._best_epoch, "session": self._session}
+        save_checkpoint(self.folder, weights, {**made, **self.saved}, BEST)
 
     def begin_session(self, session: str) -> None:
         """Notes by what name all parties know this training; the best weights keep it."""

@@ -130,6 +130,10 @@ def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any
 
     With columns of its own, it trains the same networks with the same settings on these alone. With
     none, it predicts the training rows' class shares, or their mean.
+
+    Raises:
+        ConfigError: if the cut, or a schedule, cannot do without the partners.
+        DataError: if training diverges.
     """
     job, placed = assembly.job, assembly.sites[name]
     assert seat.rows is not None  # noqa: S101 - only the training seat comes here

@@ -21,7 +21,7 @@ from parties.assembly import Assembly
 from parties.cores import share_of_cores, threads_for
 from parties.events import Event, RunJournal, Sink
 from parties.party import finish, now, predictor_seat, take_seat
-from parties.seat import Seat
+from parties.seat import Holding, Seat
 from parties.trained import Trained
 from vfl.errors import EXIT_INTERNAL, Interrupted, PeerLost, VflError
 from vfl.wire.rehearse import rehearse
@@ -80,8 +80,8 @@ def train_in_process(
                 journal.close()
 
 
-def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained]) -> tuple[list[str], Any]:
-    """Predicts with all parties in this process; returns the ids and the label party's raw outputs.
+def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained]) -> tuple[Holding, Any]:
+    """Predicts with all parties in this process; returns the label party's rows and raw outputs.
 
     Raises:
         VflError: the first that a party raises.
@@ -89,7 +89,7 @@ def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained]) -> tu
     with threads_for(share_of_cores(len(assembly.job.parties))):
         seats = {name: predictor_seat(assembly, name, trained[name]) for name in assembly.job.parties}
         label = assembly.job.with_role("label")[0]
-        return seats[label].holding.table.ids, _rehearse(seats).results[label]
+        return seats[label].holding, _rehearse(seats).results[label]
 
 
 def _rehearse(seats: Mapping[str, Seat]) -> Any:  # noqa: ANN401 - a Rehearsal

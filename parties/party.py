@@ -20,7 +20,6 @@ from parties.summary import (
     PREDICTIONS_FILE,
     RECORD_FILE,
     REPORT_FILE,
-    RESULT_FILE,
     Course,
     record_of,
     result_of,
@@ -29,8 +28,8 @@ from parties.summary import (
     write_predictions,
     write_report,
 )
-from parties.trained import Trained, write_documents
-from vfl.errors import ConfigError, VflError
+from parties.trained import RESULT_FILE, Trained, write_documents
+from vfl.errors import ConfigError, Interrupted, VflError
 from vfl.learn.outcome import Outcome
 from vfl.wire.line import Line, Role
 from vfl.wire.link import Link
@@ -113,7 +112,7 @@ def finish(
     """
     folder, ledger = journal.folder, journal.ledger
     assert ledger is not None  # noqa: S101 - it was set before the role began
-    journal.keep_best(seat.learners, outcome.best_epoch if outcome else None)
+    journal.keep_best(seat.learners)
     write_json(folder / LEDGER_FILE, ledger.rows())
     if not isinstance(seat, LabelSeat) or outcome is None:
         result: dict[str, Any] = {
@@ -132,7 +131,7 @@ def finish(
         return result
     journal.phase("training alone, to compare")
     seconds = time.perf_counter() - clock
-    course = Course(started, seconds, ledger, train_alone(assembly, seat.name, seat))
+    course = Course(started, seconds, ledger, _alone(assembly, seat))
     return _write_label_party(assembly, seat, outcome, journal, course)
 
 
@@ -152,7 +151,7 @@ def predict_party(
 def predictor_seat(assembly: Assembly, name: str, trained: Trained) -> Seat:
     """Makes one trained party ready to predict."""
     make = label_predictor if assembly.job.parties[name].role == "label" else feature_predictor
-    return with_handshake(assembly, make(assembly, name, trained), trained_in=trained.session)
+    return with_handshake(assembly, make(assembly, name, trained), trained_as=trained.facts)
 
 
 def now() -> str:
@@ -175,11 +174,12 @@ def _connected(
     try:
         seat, journal = take()
     except BaseException as error:
-        with suppress(VflError, KeyboardInterrupt):
-            reason = error.reason if isinstance(error, VflError) else "failed"
-            with _link(assembly, name, port or _open_port(assembly, name, connection), sink) as link:
-                port = None
-                link.decline(reason, name, _FAREWELL_S)
+        with (
+            suppress(VflError, KeyboardInterrupt),
+            _link(assembly, name, port or _open_port(assembly, name, connection), sink) as link,
+        ):
+            port = None
+            link.decline(_reason(error), name, _FAREWELL_S)
         if port:
             port.close(0.0)
         raise
@@ -187,6 +187,12 @@ def _connected(
     if journal is not None:
         journal.ledger = link.ledger
     return seat, perform(_announced(seat, sink), link, stream=seat.stream)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.reason
+    return error.reason if isinstance(error, VflError) else "failed"
 
 
 def _announced(seat: Seat, sink: Sink) -> Role[Any]:
@@ -229,6 +235,14 @@ def _link(assembly: Assembly, name: str, port: Port, sink: Sink) -> Link:
         on_wait=waiting,
         on_stranger=lambda key: sink({"event": "stranger", "party": name, "key": key}),
     )
+
+
+def _alone(assembly: Assembly, seat: LabelSeat) -> dict[str, Any]:
+    """Trains alone; where that fails, says why: what was trained together is finished all the same."""
+    try:
+        return train_alone(assembly, seat.name, seat)
+    except VflError as error:
+        return {"kind": "failed", "test": {}, "why": str(error)}
 
 
 def _write_label_party(

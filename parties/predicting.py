@@ -14,7 +14,7 @@ import numpy as np
 from parties.assembly import PlacedSite, assemble
 from parties.display import Display
 from parties.local import predict_in_process
-from parties.seat import hold_for_prediction
+from parties.seat import Holding
 from parties.single import run_predictor
 from parties.summary import prediction_columns, write_text
 from parties.trained import JOB_FILE, Trained, load_trained
@@ -32,12 +32,14 @@ class Prediction:
         output: [n, c] raw outputs of the network.
         code: what the outputs stand for.
         metrics: scores, where the label party's table has the label.
+        on_trained_rows: whether these are the rows that were trained on too, so that `metrics` flatter.
     """
 
     ids: list[str]
     output: np.ndarray
     code: LabelCode
     metrics: dict[str, float]
+    on_trained_rows: bool = False
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns one dict a row: id, prediction and probabilities."""
@@ -77,8 +79,8 @@ def predict(run: str | Path, tables: Mapping[str, str | Path] | None = None) -> 
     trained = _with_tables(_all_trained(Path(run)), tables or {})
     job = next(iter(trained.values())).job
     assembly = assemble(job, {name: part.placed for name, part in trained.items()}, f"{run}: {JOB_FILE}")
-    ids, output = predict_in_process(assembly, trained)
-    return _prediction(trained[job.with_role("label")[0]], ids, output)
+    holding, output = predict_in_process(assembly, trained)
+    return _prediction(trained[job.with_role("label")[0]], holding, output)
 
 
 def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
@@ -96,25 +98,25 @@ def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
     name = part.placed.site.party
     trained = _with_tables({name: part}, tables)[name]
     with Display([name]) as display:
-        ids, output = run_predictor(trained, display)
-    return None if output is None else _prediction(trained, ids, output)
+        holding, output = run_predictor(trained, display)
+    return None if output is None else _prediction(trained, holding, output)
 
 
-def _prediction(label: Trained, ids: list[str], output: np.ndarray) -> Prediction:
+def _prediction(label: Trained, holding: Holding, output: np.ndarray) -> Prediction:
     assert label.code is not None  # noqa: S101 - a label party saves one
-    return Prediction(ids, output, label.code, _scores(label, label.code, output))
+    scores = _scores(holding, label.code, output)
+    return Prediction(holding.table.ids, output, label.code, scores, not label.has_new_rows)
 
 
-def _scores(label: Trained, code: LabelCode, output: np.ndarray) -> dict[str, float]:
-    """Scores a prediction where the label party's new table has the label in every row."""
-    holding = hold_for_prediction(label.job, label.placed, label.preparation)
+def _scores(holding: Holding, code: LabelCode, output: np.ndarray) -> dict[str, float]:
+    """Scores a prediction where the label party's table has the label in every row."""
     if holding.table.label is None:
         return {}
     try:
         truth = encode_labels(holding.table, code).y.numpy()
     except DataError:  # a class that training never saw can be predicted on, but not scored
         return {}
-    return score(label.job.task, truth, output)
+    return score(code.task, truth, output)
 
 
 def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) -> dict[str, Trained]:
@@ -122,9 +124,11 @@ def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) 
         if name not in trained:
             raise ConfigError(f"--table {name}={path}: {name} is no party here; known: {', '.join(trained)}")
         part = trained[name]
-        table = part.placed.site.table.model_copy(update={"source": str(Path(path).resolve())})
-        site = part.placed.site.model_copy(update={"table": table})
-        trained[name] = replace(part, placed=PlacedSite(site, part.placed.folder))
+        known, source = part.placed.site.table, Path(path).resolve()
+        table = known.model_copy(update={"source": str(source)})
+        placed = PlacedSite(part.placed.site.model_copy(update={"table": table}), part.placed.folder)
+        has_new_rows = source != (part.placed.folder / known.source).resolve()
+        trained[name] = replace(part, placed=placed, has_new_rows=has_new_rows)
     return trained
 
 

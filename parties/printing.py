@@ -22,7 +22,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         for name, value in test.items():
             other = f"{alone[name]:>10.4f}" if name in alone else f"{'-':>10}"
             click.echo(f"  {name:<20}{value:>10.4f}{other}")
-        click.echo(f"  (alone: the label party with {_alone_words(summary['alone'])})")
+        click.echo(f"  (alone: {_alone_words(summary['alone'])})")
     for name, counts in summary["bytes"].items():
         sent, received = readable_bytes(counts["sent"]), readable_bytes(counts["received"])
         click.echo(f"  {name}: sent {sent}, received {received}")
@@ -31,9 +31,12 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def _alone_words(alone: dict[str, Any]) -> str:
+    if alone["kind"] == "failed":
+        return f"not measured, since training alone failed: {alone['why']}"
     if alone["kind"] == "own features":
-        return "its own columns only, same settings"
-    return "no columns of its own: it predicts the " + ("mean" if alone["kind"] == "mean" else "class shares")
+        return "the label party with its own columns only, same settings"
+    shares = "mean" if alone["kind"] == "mean" else "class shares"
+    return f"the label party with no columns of its own: it predicts the {shares}"
 
 
 def print_check(assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[str, Any]]) -> None:

@@ -26,14 +26,11 @@ from vfl.learn.plan import Plan
 from vfl.learn.scores import DEFAULT_METRIC
 from vfl.rng import RngStream, derive_seed
 from vfl.wire import handshake
-from vfl.wire.channel import WINDOW_MESSAGES
 from vfl.wire.line import Line, Role
 from vfl.wire.messages import Message
 
 DEFAULT_BOTTOM: dict[str, Any] = {"preset": "mlp", "hidden": []}
 DEFAULT_TRUNK: dict[str, Any] = {"preset": "mlp", "hidden": [32]}
-
-assert WINDOW_MESSAGES > 32  # noqa: S101 - a role may run `ahead` <= 32 batches without waiting for room
 
 
 @dataclass(frozen=True)
@@ -185,15 +182,18 @@ def learner_of(job: Job, site: Site, network: torch.nn.Module, *, training: bool
 
 
 def with_handshake(
-    assembly: Assembly, seat: Seat, trained_in: str = "", on_session: Callable[[str], None] | None = None
+    assembly: Assembly,
+    seat: Seat,
+    trained_as: Mapping[str, Fact] | None = None,
+    on_session: Callable[[str], None] | None = None,
 ) -> Seat:
     """Puts the handshake before a seat's role.
 
     Args:
         assembly: the job.
         seat: the party.
-        trained_in: for prediction, the session that this party's weights come from: it must be all
-            others' too, since networks of two trainings do not fit together.
+        trained_as: for prediction, where this party's weights come from: it must be all others' too,
+            since networks of two trainings, or of two epochs, do not fit together.
         on_session: for training, is told by what name all parties know this session.
     """
     hub = assembly.hub
@@ -201,7 +201,7 @@ def with_handshake(
     facts: dict[str, Fact] = {
         "vfl version": vfl.__version__,
         "rows": len(seat.holding.table),
-        **({"training session": trained_in} if trained_in else {}),
+        **(trained_as or {}),
         **assembly.job.facts(),
     }
     nonce = secrets.token_bytes(16)

@@ -14,6 +14,7 @@ from parties.events import Sink
 from parties.folder import Staging
 from parties.keys import read_secret
 from parties.party import Connection, predict_party, train_party
+from parties.seat import Holding
 from parties.summary import REPORT_FILE
 from parties.trained import Trained
 from vfl.config.job import Job
@@ -50,8 +51,8 @@ def run_party(job: Job, placed: PlacedSite, out: Path, sink: Sink) -> PartyResul
     return PartyResult(summary | {"run": folder.name, "report": report}, folder)
 
 
-def run_predictor(trained: Trained, sink: Sink) -> tuple[list[str], np.ndarray | None]:
-    """Takes part in a joint prediction over the network; outputs come to the label party alone.
+def run_predictor(trained: Trained, sink: Sink) -> tuple[Holding, np.ndarray | None]:
+    """Takes part in a joint prediction over the network; returns the rows, and at the label party outputs.
 
     Raises:
         VflError: as its checkpoint, its table, its peers or the network give cause.
@@ -61,7 +62,7 @@ def run_predictor(trained: Trained, sink: Sink) -> tuple[list[str], np.ndarray |
     connection = connection_of(assembly, placed)
     with threads_for(placed.site.threads or _share(assembly, connection)):
         seat, outputs = predict_party(assembly, placed.site.party, trained, sink, connection)
-    return seat.holding.table.ids, outputs
+    return seat.holding, outputs
 
 
 def connection_of(assembly: Assembly, placed: PlacedSite) -> Connection:

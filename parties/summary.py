@@ -23,12 +23,7 @@ from vfl.learn.outcome import Outcome
 from vfl.learn.scores import probabilities
 from vfl.wire.ledger import Ledger
 
-LEDGER_FILE, RESULT_FILE, REPORT_FILE, RECORD_FILE = (
-    "ledger.json",
-    "result.json",
-    "report.html",
-    "record.json",
-)
+LEDGER_FILE, REPORT_FILE, RECORD_FILE = "ledger.json", "report.html", "record.json"
 PREDICTIONS_FILE: Final = "predictions.csv"
 
 
@@ -92,7 +87,7 @@ def result_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
         "parties": list(assembly.job.parties),
         "rows": seat.holding.counts,
         "metrics": metrics,
-        "alone": {"kind": course.alone["kind"], "test": course.alone["test"]},
+        "alone": course.alone,
         "seconds": round(course.seconds, 3),
         "bytes": {seat.name: traffic(course.ledger)},
         "report": None,

@@ -11,13 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from parties.assembly import PlacedSite
-from vfl.config.job import Job
+from vfl.config.job import Fact, Job
 from vfl.config.load import load_job, load_site, write_document
 from vfl.data.features import LabelCode, Preparation
 from vfl.errors import ConfigError, StorageError
 from vfl.learn.checkpoint import load_checkpoint
 
-JOB_FILE, SITE_FILE, BEST, LAST = "job.toml", "site.toml", "best", "last"
+JOB_FILE, SITE_FILE, RESULT_FILE = "job.toml", "site.toml", "result.json"
+BEST, LAST = "best", "last"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Trained:
     code: LabelCode | None
     session: str
     """The name of the training that the weights come from, one for all its parties."""
+    epoch: int | None
+    """The epoch of that training whose weights these are."""
+    has_new_rows: bool = False
+    """Whether its table is another than the one that it trained on."""
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """What all parts of one trained network have in common."""
+        return {"training session": self.session, "best epoch": self.epoch}
 
 
 def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
@@ -67,6 +77,10 @@ def load_trained(folder: Path) -> Trained:
         raise ConfigError(
             f"{folder}: is no party's folder of a finished run; name runs/NAME or runs/NAME/PARTY"
         )
+    if not (folder / RESULT_FILE).is_file():
+        raise ConfigError(
+            f"{folder}: has no {RESULT_FILE}: its training did not finish; name a run that did, or train anew"
+        )
     job, site = load_job(folder / JOB_FILE), load_site(folder / SITE_FILE)
     best = load_checkpoint(folder, BEST)
     saved: dict[str, Any] = best.state["saved"]
@@ -78,4 +92,5 @@ def load_trained(folder: Path) -> Trained:
         preparation=Preparation.from_json(preparation) if preparation else None,
         code=LabelCode.from_json(code) if code else None,
         session=best.state["session"],
+        epoch=best.state["epoch"],
     )

@@ -42,7 +42,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
-from vfl.data.batches import EVALUATION_ROWS, Batch, Rows
+from vfl.data.batches import Batch, Rows
 from vfl.errors import ConfigError, DataError, RemoteProtocolError
 from vfl.journal import Journal
 from vfl.learn.ahead import keeping_weights
@@ -53,13 +53,12 @@ from vfl.learn.outcome import Outcome
 from vfl.learn.plan import Plan, Selection
 from vfl.learn.presets import choose
 from vfl.learn.scores import loss_function, score
-from vfl.wire.codec import MAX_FRAME_BYTES, encode, frames_bytes
+from vfl.wire.codec import encode, frames_bytes
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
 MOST_FEATURE_PARTIES: Final = 16
 _FLOAT_BYTES: Final = 4
-_MOST_WIDTH: Final = MAX_FRAME_BYTES // (_FLOAT_BYTES * EVALUATION_ROWS)
 
 #: The role whose party has the one open port; every other party connects to it.
 HUB: Final = "label"
@@ -133,11 +132,6 @@ def check_roster(config: Config, roles: Mapping[str, str], widths: Mapping[str, 
         if widths[name] is None:
             raise ConfigError(
                 f"parties.{name}.width: is missing; say how many numbers a row it brings to the cut"
-            )
-        if (widths[name] or 0) > _MOST_WIDTH:
-            raise ConfigError(
-                f"parties.{name}.width = {widths[name]}: is too wide for one message; "
-                f"choose at most {_MOST_WIDTH}"
             )
     if config.cut in CUTS:
         joined_width(config.cut, {name: width for name, width in widths.items() if width is not None})

@@ -22,7 +22,8 @@ install() {
     fi
     if [ ! -x .venv/bin/python ]; then
         echo "making .venv" >&2
-        "$(find_python)" -m venv .venv
+        python=$(find_python) || exit 1
+        "$python" -m venv .venv
     fi
     echo "installing vfl-framework$1 with pinned versions (once; PyTorch is large)" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$1"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from vfl.config.job import Job, flatten, is_party_name
 from vfl.config.site import Site
+from vfl.wire.channel import WINDOW_MESSAGES
 
 JOB: dict[str, Any] = {
     "name": "j",
@@ -37,6 +38,20 @@ def test_a_job_compares_everything_but_each_hosts_own_view_of_the_network() -> N
     assert facts["optimizer.name"] == "Adam"
     assert facts["split.valid"] == 0.2
     assert not [key for key in facts if "address" in key or "timing" in key]
+
+
+def test_a_partys_or_an_options_name_keeps_nothing_from_being_compared() -> None:
+    parties = {"address": {"role": "feature", "width": 4, "address": "tcp://h:1"}, "club": {"role": "label"}}
+    facts = job(parties=parties, protocols={"mine": {"timing": 3, "address": "x"}}).facts()
+    assert (facts["parties.address.role"], facts["parties.address.width"]) == ("feature", 4)
+    assert (facts["protocols.mine.timing"], facts["protocols.mine.address"]) == (3, "x")
+    assert "parties.address.address" not in facts
+
+
+def test_a_role_that_runs_ahead_never_waits_for_room_on_the_way() -> None:
+    assert job(ahead=32).ahead < WINDOW_MESSAGES
+    with pytest.raises(ValidationError, match="less than or equal to 32"):
+        job(ahead=33)
 
 
 def test_defaults_are_compared_as_if_they_were_written() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfl.data.batches import EVALUATION_ROWS, Batch, Rows
+from vfl.data.batches import EVALUATION_ROWS, Batch, Rows, cuts
 from vfl.data.features import Features
 from vfl.data.rows import mark
 
@@ -44,6 +44,12 @@ def test_the_steps_are_counted_as_they_are_dealt(n: int, size: int) -> None:
 @given(n=st.integers(2, 60), size=st.integers(2, 70))
 def test_no_row_stands_alone_unless_it_is_the_only_one(n: int, size: int) -> None:
     assert all(batch.rows > 1 for batch in make(n, size=size).batches("train", 1))
+
+
+@given(n=st.integers(0, 60), size=st.integers(1, 70))
+def test_cuts_are_the_batches_that_are_dealt(n: int, size: int) -> None:
+    dealt = [batch.rows for batch in make(n, size=size).batches("train", 1)]
+    assert [stop - start for start, stop in cuts(n, size)] == dealt
 
 
 def test_where_batches_are_to_have_one_row_each_has_one() -> None:

@@ -60,9 +60,9 @@ def test_a_csv_file_is_read_with_ids_as_text(tmp_path: Path) -> None:
     [
         ("t.csv", CSV.encode()),
         ("t.CSV", CSV.replace("\n", "\r\n").encode("utf-8-sig")),
-        ("t.csv.gz", gzip.compress(CSV.encode())),
+        ("t.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
         ("t.tsv", CSV.replace(",", "\t").encode()),
-        ("t.tsv.gz", gzip.compress(CSV.replace(",", "\t").encode())),
+        ("t.tsv.gz", gzip.compress(CSV.replace(",", "\t").encode(), mtime=0)),
     ],
 )
 def test_every_way_of_writing_a_text_table_reads_alike(tmp_path: Path, name: str, data: bytes) -> None:
@@ -242,7 +242,7 @@ def test_a_folder_or_an_unknown_kind_of_file_is_no_table(tmp_path: Path) -> None
         ("t.csv", "id,a\nMüller,1\n".encode("latin-1"), "it is not UTF-8 text"),
         ("t.csv", "ïd,a\nx,1\n".encode("latin-1"), "it is not UTF-8 text"),
         ("t.csv.gz", b"id,a\nx,1\n", "incorrect header check"),
-        ("t.csv.gz", gzip.compress(b"id,a\nx,1\n")[:-4], "Truncated compressed stream"),
+        ("t.csv.gz", gzip.compress(b"id,a\nx,1\n", mtime=0)[:-4], "Truncated compressed stream"),
         ("t.parquet", b"", "file size is 0 bytes"),
         ("t.parquet", b"PAR1 and then nothing", "magic bytes"),
     ],
@@ -262,7 +262,7 @@ def test_whatever_the_bytes_are_reading_gives_a_table_or_a_data_error(
     whole = (tmp_path / "t.parquet").read_bytes()
     for name, bytes_ in (
         ("t.csv", b"id,a\n" + data),
-        ("t.csv.gz", gzip.compress(b"id,a\nx,1\n")[:where] + data),
+        ("t.csv.gz", gzip.compress(b"id,a\nx,1\n", mtime=0)[:where] + data),
         ("t.parquet", whole[:where] + data + whole[where + len(data) :]),
     ):
         (tmp_path / name).write_bytes(bytes_)
@@ -333,3 +333,14 @@ def test_a_long_or_many_lined_value_is_shown_on_one_short_line(tmp_path: Path) -
 def test_numbers_are_read_from_text_exactly(tmp_path: Path, numbers: list[float]) -> None:
     text = "id,a\n" + "".join(f"{row},{number!r}\n" for row, number in enumerate(numbers))
     assert read(tmp_path, text, columns=["a"]).numeric[:, 0].tolist() == numbers
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_file_may_separate_with_semicolons_or_tabs(tmp_path: Path, name: str, mark: str) -> None:
+    text = f'id{mark}"a, b; c"{mark}age\n007{mark}x, y{mark}5\n'.encode()
+    data = gzip.compress(text, mtime=0) if name.endswith(".gz") else text
+    table = read(tmp_path, data, name, columns=["age"], categorical=["a, b; c"])
+    assert table.ids == ["007"]
+    assert table.numeric.tolist() == [[5.0]]
+    assert table.categorical.tolist() == [["x, y"]]

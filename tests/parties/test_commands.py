@@ -17,8 +17,10 @@ from conftest import people, small_job, write_csv
 from parties.api import Result, load_result, run
 from parties.cli import cli
 from parties.summary import read_json
+from parties.trained import BEST
 from protocols import names
 from vfl import __version__
+from vfl.learn.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +181,8 @@ def test_prediction_equals_the_runs_own_for_its_test_rows(
     vfl: Callable[..., Output], finished: Result, tmp_path: Path
 ) -> None:
     result = vfl("predict", finished.folder, "--out", "p.csv")
-    assert "80 predictions are in p.csv; auc 0." in result.stderr
+    words = "80 predictions are in p.csv; scores on all rows, those trained on among them: auc 0."
+    assert words in result.stderr
     assert result.stdout == ""
     rows = read_csv((tmp_path / "p.csv").read_text())
     assert len(rows) == 80
@@ -214,6 +217,15 @@ def test_new_rows_are_predicted_in_any_order_with_or_without_labels(
     assert found["predictions"] == "p.csv"
 
 
+def test_scores_on_new_rows_are_not_said_to_be_on_those_trained_on(
+    vfl: Callable[..., Output], finished: Result, folder: Path, tmp_path: Path
+) -> None:
+    new = ("--table", f"club={shutil.copy(folder / 'club.csv', tmp_path / 'new.csv')}")
+    same = ("--table", f"club={folder / 'club.csv'}")
+    assert "are in p.csv; auc 0." in vfl("predict", finished.folder, *new, "--out", "p.csv").stderr
+    assert "trained on among them" in vfl("predict", finished.folder, *same, "--out", "p.csv").stderr
+
+
 def test_prediction_refuses_other_people(
     vfl: Callable[..., Output], finished: Result, tmp_path: Path
 ) -> None:
@@ -243,6 +255,30 @@ def test_prediction_refuses_parts_of_two_trainings(
     result = vfl("predict", other.folder)
     assert result.exit_code == 2
     assert "holds club, shop but not bank; every host predicts with its own part" in result.stderr
+
+
+def test_prediction_refuses_the_weights_of_another_epoch(
+    vfl: Callable[..., Output], finished: Result, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(finished.folder, tmp_path / "copy"))
+    best = load_checkpoint(copy / "bank", BEST)
+    epoch = best.state["epoch"]
+    save_checkpoint(copy / "bank", best.tensors, best.state | {"epoch": epoch + 1}, BEST)
+    result = vfl("predict", copy)
+    assert result.exit_code == 3
+    assert f"best epoch: yours {epoch}, theirs {epoch + 1}" in result.stderr
+
+
+def test_prediction_wants_parts_that_have_finished(
+    vfl: Callable[..., Output], finished: Result, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(finished.folder, tmp_path / "small.stopped"))
+    (copy / "shop" / "result.json").unlink()
+    for run_folder in (copy, copy / "shop"):
+        result = vfl("predict", run_folder)
+        assert result.exit_code == 2
+        assert f"vfl: {copy / 'shop'}: has no result.json: its training did not finish" in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 def test_a_run_folder_holds_what_is_promised(finished: Result) -> None:

@@ -74,6 +74,15 @@ def test_a_wide_terminal_shows_speed_and_bytes_and_for_whom_a_party_waits() -> N
     assert "waiting for bank and shop (2 s)" in text.getvalue()
 
 
+def test_what_looks_like_markup_is_shown_as_it_is() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=120, highlight=False)
+    sink = Display(["club"], console)
+    sink({"event": "failed", "party": "club", "error": "club.toml: [label] is missing [/b]", "exit_code": 2})
+    console.print(sink._table())
+    assert "failed: club.toml: [label] is missing [/b]" in text.getvalue()
+
+
 def test_a_file_gets_plain_lines() -> None:
     lines = shown(40, terminal=False).splitlines()
     assert lines == [

@@ -105,12 +105,6 @@ def test_a_feature_party_without_a_width_is_named() -> None:
         check_roster(Config(), roster(2), {"f0": 4, "f1": None, "l0": None})
 
 
-def test_a_width_that_no_message_could_carry_is_refused_before_the_run() -> None:
-    check_roster(Config(), roster(1), {"f0": 65536, "l0": None})
-    with pytest.raises(ConfigError, match=r"parties\.f0\.width = 65537: .*choose at most 65536"):
-        check_roster(Config(), roster(1), {"f0": 65537, "l0": None})
-
-
 @pytest.mark.parametrize("cut", ["sum", "mean", "max", "product"])
 def test_unequal_widths_are_refused_where_the_cut_needs_one(cut: str) -> None:
     widths: dict[str, int | None] = {"f0": 4, "f1": 5, "l0": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,11 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from vfl.errors import RemoteProtocolError
-from vfl.wire.channel import Bye
-from vfl.wire.codec import Buffer, encode, stamp
+from vfl.errors import PeerTimeout, RemoteProtocolError
+from vfl.wire.channel import WINDOW_MESSAGES, Bye, Join, Waiting
+from vfl.wire.codec import NO_SESSION, Buffer, encode, open_envelope, stamp
+from vfl.wire.handshake import KINDS, Hello, greet
+from vfl.wire.inbox import MOST_MESSAGES
+from vfl.wire.line import Line
 from vfl.wire.link import Link
 from vfl.wire.messages import Message
+from vfl.wire.rehearse import rehearse
 from vfl.wire.timing import Timing
 from vfl.wire.zeromq import Arrival, Change, Port
 
@@ -37,6 +42,7 @@ class ScriptedPort:
 
     def __init__(self) -> None:
         self.arriving: deque[Arrival | Change] = deque()
+        self.otherwise: Arrival | None = None  # arrives whenever nothing else does
         self.sent: list[list[Buffer]] = []
 
     def transmit(self, route: bytes, frames: list[Buffer]) -> bool:
@@ -44,7 +50,9 @@ class ScriptedPort:
         return True
 
     def wait(self, timeout_s: float) -> list[Arrival | Change]:
-        return [self.arriving.popleft()] if self.arriving else []
+        if self.arriving:
+            return [self.arriving.popleft()]
+        return [self.otherwise] if self.otherwise else []
 
     def close(self, linger_s: float) -> None:
         pass
@@ -71,12 +79,15 @@ class Hub:
         to: str = "label",
         sender: str = "mean",
         session: bytes | None = None,
-        key: str = "mean",
-    ) -> None:
+        key: str | None = "mean",
+        route: bytes = b"mean",
+    ) -> Arrival:
         frames = encode(message, to=to, sender=sender)
-        session = session or self.neighbours.session
+        session = self.neighbours.session if session is None else session
         stamped = stamp(frames, session=session, sequence=sequence, acknowledged=0)
-        self.port.arriving.append(Arrival(b"mean", key, stamped))
+        arrival = Arrival(route, key, stamped)
+        self.port.arriving.append(arrival)
+        return arrival
 
 
 def test_a_word_of_this_session_is_heard() -> None:
@@ -139,3 +150,74 @@ def test_a_party_cannot_say_bye_for_the_hub() -> None:
     port.arriving.append(Arrival(b"", None, stamp(frames, session=b"s" * 16, sequence=1, acknowledged=0)))
     with pytest.raises(RemoteProtocolError, match="worst: says Bye through another party"):
         link.hear(["label"], "train")
+
+
+def test_a_neighbour_that_does_not_wait_for_room_is_named() -> None:
+    hub = Hub()
+    for sequence in range(1, WINDOW_MESSAGES + 3):
+        hub.arrives(Word(sequence), sequence=sequence)
+    with pytest.raises(RemoteProtocolError, match="mean: sends more than there is room for"):
+        hub.link.hear(["worst"], "train")
+
+
+def test_a_full_inbox_asks_for_no_more() -> None:
+    hub = Hub()
+    hub.arrives(Word(1))
+    with pytest.raises(PeerTimeout):
+        hub.link.hear(["worst"], "train")
+    told = len(hub.port.sent)
+    for _ in range(MOST_MESSAGES):
+        hub.link._inbox.put("mean", Word(1), 10)
+    hub.arrives(Word(2), sequence=2)
+    with pytest.raises(PeerTimeout):
+        hub.link.hear(["worst"], "train")
+    assert not [frames for frames in hub.port.sent[told:] if open_envelope(frames, "label").acknowledged == 2]
+
+
+@pytest.mark.parametrize("names", [(), ("label",), ("worst",)], ids=["nobody", "us", "another"])
+def test_waiting_for_others_is_no_excuse_without_end(names: tuple[str, ...]) -> None:
+    hub = Hub()
+    hub.port.otherwise = hub.arrives(Waiting(names), sequence=0)
+    started = time.monotonic()
+    with pytest.raises(PeerTimeout, match="mean: has said nothing"):
+        hub.link.hear(["mean"], "train")
+    assert time.monotonic() - started < 10
+
+
+def test_a_stranger_is_not_told_the_name_of_the_session() -> None:
+    hub = Hub()
+    hub.arrives(Join("nobody", 0), sequence=0, session=NO_SESSION, key=None, route=b"stranger")
+    hub.arrives(Word(1))
+    hub.link.hear(["mean"], "train")
+    (refusal,) = hub.port.sent
+    assert open_envelope(refusal, "label").session == NO_SESSION
+
+
+def test_a_party_that_has_come_back_is_not_given_up_because_others_spoke_first() -> None:
+    hub = Hub()
+    hub.neighbours.channels["mean"].lost_at = time.monotonic() - 60
+    worst = stamp(
+        encode(Word(7), to="label", sender="worst"),
+        session=hub.neighbours.session,
+        sequence=1,
+        acknowledged=0,
+    )
+    hub.port.arriving.append(Arrival(b"worst", "worst", worst))
+    hub.arrives(Join("mean", 0), sequence=0, route=b"mean again")
+    hub.arrives(Word(8), route=b"mean again")
+    _, word = hub.link.hear(["mean"], "train")
+    assert isinstance(word, Word)
+    assert word.step == 8
+
+
+@pytest.mark.parametrize("nonce", [b"", bytes(65)], ids=["none", "too long"])
+def test_a_hub_whose_nonce_is_no_nonce_is_named(nonce: bytes) -> None:
+    async def hub(line: Line) -> None:
+        await line.say("mean", Hello("{}", nonce))
+        await line.hear("mean", Hello)
+
+    async def mean(line: Line) -> None:
+        await greet(line, "label", ["label"], {}, lambda key: "digest", b"")
+
+    with pytest.raises(RemoteProtocolError, match=r"label: sent a nonce of \d+ bytes"):
+        rehearse({"label": hub, "mean": mean}, KINDS)

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Fact = str | int | float | bool | None
 
-#: Where these stand in a job they are each host's own view of the network, so they are not compared.
-NOT_COMPARED: Final = ("address", "timing")
+#: These keys are each host's own view of the network, so they are not compared.
+_NOT_COMPARED: Final = re.compile(r"timing\..*|parties\.[^.]+\.address")
 
 
 class Document(BaseModel):
@@ -126,7 +126,7 @@ class Job(Document):
         return {
             key: value
             for key, value in flatten(self.model_dump(mode="json")).items()
-            if not any(part in NOT_COMPARED for part in key.split("."))
+            if not _NOT_COMPARED.fullmatch(key)
         }
 
     def with_role(self, role: str) -> list[str]:

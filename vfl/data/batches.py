@@ -17,6 +17,17 @@ from vfl.data.rows import epoch_order, mark
 EVALUATION_ROWS = 1024
 
 
+def cuts(n: int, size: int) -> list[tuple[int, int]]:
+    """Cuts n rows into batches; a last row that would stand alone joins the batch before it.
+
+    Batch normalisation cannot train on one row. Where all batches are to have one, it stands alone.
+    """
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and size > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(pairwise([*starts, n]))  # none of no rows
+
+
 @dataclass(frozen=True)
 class Batch:
     """Is one batch; `mark` is the cheap hash of its ids that peers compare."""
@@ -67,7 +78,7 @@ class Rows:
 
     def steps(self, split: str) -> int:
         """Tells how many batches a split makes."""
-        return len(_cuts(self.count(split), self._size(split)))
+        return len(cuts(self.count(split), self._size(split)))
 
     def truth(self, split: str) -> np.ndarray:
         """Returns the encoded labels of a split, in the order of its batches."""
@@ -80,7 +91,7 @@ class Rows:
         index = self._index(split)
         if epoch is not None:
             index = index[epoch_order(len(index), self._seed, epoch)]
-        for step, (start, stop) in enumerate(_cuts(len(index), self._size(split))):
+        for step, (start, stop) in enumerate(cuts(len(index), self._size(split))):
             rows = index[start:stop]
             pick = torch.from_numpy(rows)
             yield Batch(
@@ -96,14 +107,3 @@ class Rows:
 
     def _size(self, split: str) -> int:
         return self._batch_size if split == "train" else max(self._batch_size, EVALUATION_ROWS)
-
-
-def _cuts(n: int, size: int) -> list[tuple[int, int]]:
-    """Cuts n rows into batches; a last row that would stand alone joins the batch before it.
-
-    Batch normalisation cannot train on one row. Where all batches are to have one, it stands alone.
-    """
-    starts = list(range(0, n, size))
-    if len(starts) > 1 and size > 1 and n - starts[-1] == 1:
-        starts.pop()
-    return list(pairwise([*starts, n]))  # none of no rows

@@ -31,6 +31,7 @@ import pyarrow.parquet
 
 from vfl.data.builtin import builtin_columns, load_builtin
 from vfl.data.rows import canonical_id
+from vfl.data.separator import separator_of
 from vfl.errors import DataError
 
 _FORMATS: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -174,12 +175,11 @@ def _read_parquet(path: Path, choice: _Choice) -> pa.Table:
 
 
 def _csv_options(path: Path) -> dict[str, Any]:
-    tabs = path.name.lower().endswith((".tsv", ".tsv.gz"))
     return {
         # One thread: the cores are shared with the other parties of this machine, and only a reader
         # with one thread can say in which row a file goes wrong.
         "read_options": pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-        "parse_options": pa.csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True),
+        "parse_options": pa.csv.ParseOptions(delimiter=separator_of(path), newlines_in_values=True),
     }
 
 

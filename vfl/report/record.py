@@ -28,10 +28,11 @@ class Epoch(TypedDict):
 
 
 class Alone(TypedDict):
-    """What the label party reaches without partners; `kind` says with what."""
+    """What the label party reaches without partners; `kind` says with what, `why` what failed."""
 
     kind: str
     test: dict[str, float]
+    why: NotRequired[str]
 
 
 class HeldOut(TypedDict):

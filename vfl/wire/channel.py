@@ -116,17 +116,23 @@ class Channel:
         """Stamps one of the link's own words."""
         return self._stamped(frames, session, 0)
 
-    def accept(self, envelope: Envelope) -> bool:
+    def accept(self, envelope: Envelope, *, bounded: bool = True) -> bool:
         """Books an arrived message; tells whether it is new (a duplicate after a cut is not).
 
+        Args:
+            envelope: the message.
+            bounded: whether the neighbour has to keep to its window; a hub that relays may go beyond.
+
         Raises:
-            RemoteProtocolError: if a number was left out.
+            RemoteProtocolError: if a number was left out, or the neighbour does not wait for room.
         """
         self.acknowledge(envelope.acknowledged)
         if envelope.sequence <= self.received:
             return False
         if envelope.sequence != self.received + 1:
             raise RemoteProtocolError(self.neighbour, "left out a message")
+        if bounded and self.received - self._told > WINDOW_MESSAGES:  # one more: its Bye waits for no room
+            raise RemoteProtocolError(self.neighbour, "sends more than there is room for")
         self.received += 1
         self.waiting += 1
         return True

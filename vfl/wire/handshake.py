@@ -23,6 +23,7 @@ from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
 Fact = str | int | float | bool | None
+NONCE_BYTES: Final = 16
 _MOST_DIFFERENCES: Final = 4
 _ABSENT: Final = "nothing"
 
@@ -117,6 +118,8 @@ async def _greet_spokes(
 async def _greet_hub(line: Line, hub: str, facts: Mapping[str, Fact], digest: Callable[[bytes], str]) -> None:
     await line.say(hub, Hello(_to_json(facts), b""))
     hello = await line.hear(hub, Hello)
+    if len(hello.nonce) != NONCE_BYTES:
+        raise RemoteProtocolError(hub, f"sent a nonce of {len(hello.nonce)} bytes, not {NONCE_BYTES}")
     _compare(hub, facts, hello.facts)
     await line.say(hub, RowsDigest(digest(hello.nonce)))
     if not (await line.hear(hub, Verdict)).same_rows:

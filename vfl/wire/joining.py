@@ -55,7 +55,7 @@ class HubJoining:
             join = decode(envelope, CONTROL_KINDS, peer)
         except RemoteProtocolError as error:
             # The answer bears this side's wire version, so that another release can name both.
-            self._neighbours.answer(arrival.route, Channel(peer), Abort("protocol", peer))
+            self._neighbours.refuse(arrival.route, peer, Abort("protocol", peer))
             if arrival.name:
                 raise
             self._on_stranger(error.why)  # on an open port anybody may knock; nobody may end the run
@@ -86,7 +86,7 @@ class HubJoining:
         return channel.route is None or channel.lost_at is not None
 
     def _refuse(self, arrival: Arrival, join: Join, about: str) -> None:
-        self._neighbours.answer(arrival.route, Channel(printable(join.name)), Abort("refused", about))
+        self._neighbours.refuse(arrival.route, printable(join.name), Abort("refused", about))
 
     def _take_in(self, channel: Channel, route: bytes, join: Join) -> None:
         self._neighbours.attach(channel, route)
@@ -112,6 +112,7 @@ class SpokeJoining:
         self._neighbours = neighbours
         self._channel = neighbours.channels[neighbours.hub]
         self._failing_since: float | None = None
+        self._failed_at = 0.0
 
     def knock(self) -> None:
         """Asks to be taken in, as the connection is up."""
@@ -144,7 +145,9 @@ class SpokeJoining:
                 f"does not know this key; list it in the job as {self._neighbours.me}'s, at every party",
             )
         now = time.monotonic()
-        self._failing_since = self._failing_since or now
+        if now - self._failed_at > _GIVE_UP_AFTER_S:  # a failure long ago has nothing to do with this one
+            self._failing_since = None
+        self._failing_since, self._failed_at = self._failing_since or now, now
         if now - self._failing_since > _GIVE_UP_AFTER_S:
             raise Refused(
                 self._neighbours.hub,

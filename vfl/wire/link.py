@@ -24,6 +24,7 @@ from vfl.errors import (
 )
 from vfl.wire.channel import Abort, Ack, Bye, Channel, Joined, Waiting
 from vfl.wire.codec import NO_SESSION, Envelope, decode, encode, frames_bytes, open_envelope
+from vfl.wire.inbox import Entry, Inbox
 from vfl.wire.joining import CONTROL_KINDS, HubJoining, SpokeJoining, printable
 from vfl.wire.ledger import Ledger
 from vfl.wire.messages import Message, kinds_by_name
@@ -37,7 +38,7 @@ _SAY_SO_AFTER_S: Final = 2.0
 _SAY_SO_EVERY_S: Final = 1.0
 _ABORT_LINGER_S: Final = 1.0
 
-Entry = tuple[str, Message, int]  # sender, message, bytes
+_MOST_DRAINED: Final = 10_000
 
 
 class Link:
@@ -84,7 +85,8 @@ class Link:
             HubJoining(self._neighbours, self._on_stranger) if me == hub else SpokeJoining(self._neighbours)
         )
         self._events: deque[Arrival | Change] = deque()
-        self._inbox: deque[Entry] = deque()
+        self._inbox = Inbox()
+        self._probed_at = 0.0
         self._look_until = 0.0  # libzmq tells that a neighbour has gone a little before it knows which
         self._aborted: PeerAborted | None = None
 
@@ -130,7 +132,7 @@ class Link:
         strangers = [sender for sender in senders if sender not in self.peers]
         if strangers:
             raise RoleError(f"{self.me} would hear {strangers[0]!r}, who is no peer")
-        entry = self._take(senders)
+        entry = self._inbox.take(senders)
         if entry is None:
             entry = self._wait_to_hear(senders, phase)
         sender, message, n_bytes = entry
@@ -177,11 +179,10 @@ class Link:
         for it in vain.
         """
         deadline = time.monotonic() + patience_s
-        is_hub = self.me == self.hub
         while self._joining.missing and (left := deadline - time.monotonic()) > 0:
             with suppress(RemoteError):
                 self._handle_events(min(left, _LOOK_OFTEN_S))
-            if not is_hub and (self._aborted or self._neighbours.session != NO_SESSION):
+            if self.me != self.hub and (self._aborted or self._neighbours.session != NO_SESSION):
                 break
         self.abort(code, about)
 
@@ -197,25 +198,18 @@ class Link:
 
     # --- waiting -----------------------------------------------------------------------------------
 
-    def _take(self, senders: Sequence[str]) -> Entry | None:
-        for place, entry in enumerate(self._inbox):
-            if entry[0] in senders:
-                del self._inbox[place]
-                return entry
-        return None
-
     def _wait_to_hear(self, senders: Sequence[str], phase: str) -> Entry:
         started = time.monotonic()
         if self._neighbours.open and started >= self._look_until:
             self._handle_events(_LOOK_EVERY_S)  # what is nearly always enough, in as few steps as can be
-            entry = self._take(senders)
+            entry = self._inbox.take(senders)
             if entry is not None:
                 self.ledger.waited(entry[0], phase, time.monotonic() - started)
                 return entry
         found: list[Entry] = []
 
         def heard() -> bool:
-            entry = self._take(senders)
+            entry = self._inbox.take(senders)
             if entry is not None:
                 found.append(entry)
             elif all(self._has_ended(sender) for sender in senders):
@@ -232,7 +226,7 @@ class Link:
 
     def _wait_for_room(self, channel: Channel) -> None:
         def room() -> bool:
-            self._neighbours.let_on()  # at once: two parties with full windows wait for each other
+            self._let_on()  # at once: two parties with full windows wait for each other
             return not channel.full or self._neighbours.is_deaf(channel)
 
         self._until(room, lambda: (channel.neighbour,), self._timing.hear_s, "has not taken what was said")
@@ -257,42 +251,38 @@ class Link:
             return
         started = time.monotonic()
         excuse_every_s = min(_SAY_SO_EVERY_S, patience_s / 4)
-        said_at, excused_at = started + _SAY_SO_AFTER_S, started + excuse_every_s
+        said_at, excuse_at = started + _SAY_SO_AFTER_S, started + excuse_every_s
         while True:
             now = self._look()
             if done():  # first: what a peer said before it gave up is still heard
                 return
             self._check_over(now)
-            if now - max(started, self._excused_at(awaited())) > patience_s:
+            # Each of the parties that a peer waits for has as long; more is no excuse.
+            excused_at = min(self._neighbours.excused_at(awaited()), started + len(self.peers) * patience_s)
+            if now - max(started, excused_at) > patience_s:
                 raise PeerTimeout(_joint(awaited()), f"{complaint} for {patience_s:g} s")
             if now >= said_at:
                 said_at = now + _SAY_SO_EVERY_S
                 self._on_wait(tuple(awaited()), now - started)
-            if now >= excused_at:
-                excused_at = now + excuse_every_s
-                self._excuse(awaited())
+            if now >= excuse_at:
+                excuse_at = now + excuse_every_s
+                self._neighbours.excuse(awaited())
             if now - started > _LOOK_EVERY_S:
-                self._neighbours.let_on()
+                self._let_on()
+
+    def _let_on(self) -> None:
+        if self._inbox.has_room:
+            self._neighbours.let_on()
 
     def _look(self) -> float:
         """Handles what has happened, waiting a moment for the first event; returns the time."""
         looking = not self._neighbours.open or time.monotonic() < self._look_until
         self._handle_events(_LOOK_OFTEN_S if looking else _LOOK_EVERY_S)
         now = time.monotonic()
-        if now < self._look_until:
+        if now < self._look_until and now - self._probed_at >= _LOOK_OFTEN_S:
+            self._probed_at = now
             self._neighbours.probe()
         return now
-
-    def _excuse(self, awaited: Sequence[str]) -> None:
-        """Tells those who may wait for this party that it waits itself, so that they blame the right one."""
-        for channel in self._neighbours.channels.values():
-            is_free = channel.neighbour not in awaited and channel.route is not None
-            if is_free and self._neighbours.open:
-                self._neighbours.tell(channel, Waiting(tuple(awaited)))
-
-    def _excused_at(self, awaited: Sequence[str]) -> float:
-        channels = self._neighbours.channels
-        return max((channels[name].excused_at for name in awaited if name in channels), default=0.0)
 
     def _check_over(self, now: float) -> None:
         if self._aborted:
@@ -302,18 +292,28 @@ class Link:
                 continue
             if not self._neighbours.open:
                 self._joining.drop(channel)
-            elif now - channel.lost_at > self._timing.reconnect_s:
+            elif now - channel.lost_at > self._timing.reconnect_s and not self._has_come_back(channel):
                 raise PeerLost(
                     channel.neighbour, "the connection was lost: its process has ended or the way is cut"
                 )
 
+    def _has_come_back(self, channel: Channel) -> bool:
+        """Reads all that is there before a party is given up: its return may lie behind others' words."""
+        for _ in range(_MOST_DRAINED):
+            if not self._handle_events(0.0):
+                break
+        return channel.lost_at is None
+
     # --- what arrives ------------------------------------------------------------------------------
 
-    def _handle_events(self, patience_s: float) -> None:
+    def _handle_events(self, patience_s: float) -> bool:
+        """Handles the next events, waiting for them up to `patience_s`; tells whether there were any."""
         if not self._events:
             self._events.extend(self._port.wait(patience_s))
+        some = bool(self._events)
         while self._events:  # what one event raises, a role may survive: the others must not be forgotten
             self._handle(self._events.popleft())
+        return some
 
     def _handle(self, event: Arrival | Change) -> None:
         if isinstance(event, Change):
@@ -327,7 +327,7 @@ class Link:
             self._heed(channel, decode(envelope, CONTROL_KINDS, channel.neighbour), envelope)
         elif envelope.session != self._neighbours.session:
             raise RemoteProtocolError(channel.neighbour, "speaks of another session")
-        elif channel.accept(envelope):
+        elif channel.accept(envelope, bounded=self.me == self.hub):
             self._sort(channel, envelope)
         for creditor in channel.repay():
             if creditor.taken(0):
@@ -358,7 +358,7 @@ class Link:
             self._aborted = self._aborted or PeerAborted(channel.neighbour, code, printable(message.about))
         elif isinstance(message, Joined) and spoke:
             spoke.joined(message, envelope.session)
-        elif isinstance(message, Waiting):
+        elif isinstance(message, Waiting) and self.me not in message.names and message.names:
             channel.excused_at = time.monotonic()
         elif isinstance(message, Ack):
             channel.acknowledge(envelope.acknowledged)
@@ -373,7 +373,7 @@ class Link:
             return
         message = decode(envelope, self._kinds, sender)
         if not isinstance(message, Bye):
-            self._inbox.append((sender, message, envelope.n_bytes))
+            self._inbox.put(sender, message, envelope.n_bytes)
         elif sender == channel.neighbour:
             channel.ended = True
             channel.promise()

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from vfl.wire.channel import Ack, Channel
+from vfl.wire.channel import Abort, Ack, Channel, Waiting
 from vfl.wire.codec import NO_SESSION, Frames, encode
 from vfl.wire.messages import Message
 from vfl.wire.zeromq import Arrival, Port
@@ -88,13 +88,26 @@ class Neighbours:
     def tell(self, channel: Channel, message: Message) -> None:
         """Says one of the link's own words, if the neighbour can be reached."""
         route = channel.route if self.is_hub else b""
-        if route is not None and not self.answer(route, channel, message):
+        if route is None:
+            return
+        frames = encode(message, to=channel.neighbour, sender=self.me)
+        if not self._port.transmit(route, channel.control(frames, self.session)):
             self.lose(channel)
 
-    def answer(self, route: bytes, channel: Channel, message: Message) -> bool:
-        """Says one of the link's own words over any connection; tells whether it is there."""
-        frames = encode(message, to=channel.neighbour, sender=self.me)
-        return self._port.transmit(route, channel.control(frames, self.session))
+    def excuse(self, awaited: Sequence[str]) -> None:
+        """Tells those who may wait for this party that it waits itself, so that they blame the right one."""
+        for channel in self.channels.values():
+            if self.open and channel.neighbour not in awaited and channel.route is not None:
+                self.tell(channel, Waiting(tuple(awaited)))
+
+    def excused_at(self, awaited: Sequence[str]) -> float:
+        """Tells when one of `awaited` last said that it waits for others."""
+        return max((self.channels[name].excused_at for name in awaited if name in self.channels), default=0.0)
+
+    def refuse(self, route: bytes, name: str, abort: Abort) -> None:
+        """Turns someone away who has not joined; the session's name is told to those alone who have."""
+        frames = encode(abort, to=name, sender=self.me)
+        self._port.transmit(route, Channel(name).control(frames, NO_SESSION))
 
     def probe(self) -> None:
         """Sends every neighbour a word: the one that cannot be reached is the one that has gone."""

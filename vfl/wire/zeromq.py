@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,10 @@ _CHANGES: Final = {
     zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "failed",
 }
 _CONNECT_TIMEOUT_MS: Final = 1000
+_LOOK_EVERY_S: Final = 0.25
+
+#: More than encryption adds to a frame, so that the largest legal one still arrives.
+_CURVE_BYTES: Final = 4096
 
 #: As a plain number: arithmetic on pyzmq's enumerations costs microseconds a message.
 _NOBLOCK: Final = int(zmq.NOBLOCK)
@@ -147,6 +152,7 @@ class Port:
         self._socket = self._context.socket(zmq.ROUTER if hub else zmq.DEALER)
         self._monitor = self._socket.get_monitor_socket()
         self._timeout_ms = -1
+        self._look_at = 0.0
         try:
             self._configure(heartbeat_s)
             self._encrypt(keys, hub_key)
@@ -179,9 +185,14 @@ class Port:
             self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
             self._timeout_ms = timeout_ms
         try:
-            return self._receive()  # waits inside libzmq: a poller's bookkeeping costs more than the wait
+            events = self._receive()  # waits inside libzmq: a poller's bookkeeping costs more than the wait
         except zmq.Again:
             return self._changes()
+        now = time.monotonic()
+        if now > self._look_at:  # a steady stream of messages must not hide that someone has gone
+            self._look_at = now + _LOOK_EVERY_S
+            events += self._changes()
+        return events
 
     def close(self, linger_s: float) -> None:
         """Closes the port; what was handed over is still sent for up to `linger_s` seconds."""
@@ -196,7 +207,7 @@ class Port:
         # Windows bound what is under way (see channel.py); libzmq's own marks would drop messages.
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES + _CURVE_BYTES)
         socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.HEARTBEAT_IVL, int(heartbeat_s * 1000))
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(heartbeat_s * 1500))
