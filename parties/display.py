@@ -14,6 +14,8 @@ from rich.text import Text
 from parties.events import Event
 
 _PLAIN_EVERY_S: Final = 2.0
+#: The live table's columns, each with the terminal's width from which on there is room for it.
+_COLUMNS: Final = {"epoch": 0, "step": 60, "loss": 0, "rows/s": 90, "sent": 90, "received": 90}
 
 
 def readable_bytes(n: float) -> str:
@@ -82,19 +84,15 @@ class Display:
         return line
 
     def _table(self) -> Table:
-        narrow = self._console.width < 90
+        shown = [name for name, columns in _COLUMNS.items() if self._console.width >= columns]
         table = Table(box=None, padding=(0, 1), expand=False)
-        for heading in ("party", "epoch", "step", "loss"):
-            table.add_column(heading, justify="left" if heading == "party" else "right", no_wrap=True)
-        if not narrow:
-            for heading in ("rows/s", "sent", "received"):
-                table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("party", no_wrap=True)
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True, overflow="ellipsis")
-        for name, row in self._rows.items():
-            cells = [name, row.get("epoch", ""), row.get("step", ""), row.get("loss", "")]
-            wide = [] if narrow else [row.get("rate", ""), row.get("sent", ""), row.get("received", "")]
+        for party, row in self._rows.items():
             # As text: a cell that is a string would be read for markup, and an error may hold "[label]".
-            table.add_row(*map(Text, [*cells, *wide, row["state"]]))
+            table.add_row(*map(Text, [party, *(row.get(name, "") for name in shown), row["state"]]))
         table.caption = f"{time.monotonic() - self._started:.0f} s"
         return table
 
@@ -112,7 +110,7 @@ def _show_nothing(row: dict[str, Any], event: Event) -> None:
 
 def _show_step(row: dict[str, Any], event: Event) -> None:
     row["epoch"], row["step"] = f"{event['epoch']}/{event['epochs']}", f"{event['step']}/{event['steps']}"
-    row["rate"] = f"{event['rows_per_s']:,.0f}"
+    row["rows/s"] = f"{event['rows_per_s']:,.0f}"
     if event["loss"] is not None:
         row["loss"] = f"{event['loss']:.4f}"
     _show_bytes(row, event)

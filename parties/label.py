@@ -142,7 +142,7 @@ def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any
         output = constant_output(
             job.task, seat.rows.truth("train"), seat.rows.count("test"), job.classes or 2
         )
-        kind = "mean" if job.task == "regression" else "class shares"
+        kind = "mean" if job.task == "regression" else "majority class"
         return {"kind": kind, "test": score(job.task, seat.rows.truth("test"), output)}
     own = learner_of(job, placed.site, build_bottom(job, placed, preparation, "alone bottom"))
     joint = learner_of(

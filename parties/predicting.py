@@ -19,7 +19,7 @@ from parties.single import run_predictor
 from parties.summary import prediction_columns, write_text
 from parties.trained import JOB_FILE, Trained, load_trained
 from vfl.data.features import LabelCode, encode_labels
-from vfl.errors import ConfigError, DataError
+from vfl.errors import ConfigError, DataError, Refused
 from vfl.learn.scores import score
 
 
@@ -28,7 +28,7 @@ class Prediction:
     """Is a joint prediction.
 
     Attributes:
-        ids: [n] in the common order.
+        ids: [n] in the order of the label party's file.
         output: [n, c] raw outputs of the network.
         code: what the outputs stand for.
         metrics: scores, where the label party's table has the label.
@@ -79,7 +79,16 @@ def predict(run: str | Path, tables: Mapping[str, str | Path] | None = None) -> 
     trained = _with_tables(_all_trained(Path(run)), tables or {})
     job = next(iter(trained.values())).job
     assembly = assemble(job, {name: part.placed for name, part in trained.items()}, f"{run}: {JOB_FILE}")
-    holding, output = predict_in_process(assembly, trained)
+    try:
+        holding, output = predict_in_process(assembly, trained)
+    except Refused as error:
+        wanted = " and ".join(f"--table {name}=FILE" for name in trained if name not in (tables or {}))
+        if tables and wanted:
+            new = ", ".join(tables)
+            raise Refused(
+                error.peer, f"{error.why}; new rows were given for {new} only: add {wanted}"
+            ) from error
+        raise
     return _prediction(trained[job.with_role("label")[0]], holding, output)
 
 
@@ -105,7 +114,9 @@ def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
 def _prediction(label: Trained, holding: Holding, output: np.ndarray) -> Prediction:
     assert label.code is not None  # noqa: S101 - a label party saves one
     scores = _scores(holding, label.code, output)
-    return Prediction(holding.table.ids, output, label.code, scores, not label.has_new_rows)
+    assert holding.in_file is not None  # noqa: S101 - a holding for prediction has it
+    ids = [holding.table.ids[place] for place in holding.in_file]
+    return Prediction(ids, output[holding.in_file], label.code, scores, not label.has_new_rows)
 
 
 def _scores(holding: Holding, code: LabelCode, output: np.ndarray) -> dict[str, float]:

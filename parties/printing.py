@@ -35,7 +35,7 @@ def _alone_words(alone: dict[str, Any]) -> str:
         return f"not measured, since training alone failed: {alone['why']}"
     if alone["kind"] == "own features":
         return "the label party with its own columns only, same settings"
-    shares = "mean" if alone["kind"] == "mean" else "class shares"
+    shares = "mean" if alone["kind"] == "mean" else "commonest class"
     return f"the label party with no columns of its own: it predicts the {shares}"
 
 

@@ -42,6 +42,8 @@ class Holding:
     splits: Mapping[str, np.ndarray]
     preparation: Preparation | None
     features: Features | None
+    in_file: np.ndarray | None = None
+    """In prediction, [n] where each row of the file, in the file's order, stands in the common order."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -103,10 +105,13 @@ def hold_for_prediction(job: Job, placed: PlacedSite, preparation: Preparation |
         DataError: if the table cannot be used.
     """
     label = placed.site.label.column if placed.site.label else None
-    table = in_common_order(job, _read(placed, label=label, label_optional=True))
+    unordered = _read(placed, label=label, label_optional=True)
+    table = in_common_order(job, unordered)
     features = prepare(table, preparation) if preparation else None
     splits = {"all": np.arange(len(table), dtype=np.int64)}
-    return Holding(table, order_digests(job, table), splits, preparation, features)
+    place = {id_: number for number, id_ in enumerate(table.ids)}
+    in_file = np.array([place[id_] for id_ in unordered.ids], dtype=np.int64)
+    return Holding(table, order_digests(job, table), splits, preparation, features, in_file)
 
 
 def in_common_order(job: Job, table: Table) -> Table:

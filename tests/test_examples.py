@@ -27,7 +27,7 @@ def test_breast_cancer_reaches_an_auc_of_099_over_five_seeds_and_more_than_the_l
 def test_digits_reach_an_accuracy_of_096(tmp_path: Path) -> None:
     result = run(EXAMPLES / "digits", in_process=True, out=tmp_path)
     assert result.metrics["test"]["accuracy"] >= 0.96
-    assert result.alone["kind"] == "class shares"
+    assert result.alone["kind"] == "majority class"
     assert result.metrics["test"]["accuracy"] > result.alone["test"]["accuracy"] + 0.5
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import people, small_job, write_csv
+from small_jobs import people, small_job, write_csv
 
 
 def fails(result: Result, exit_code: int, *words: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Output
-from conftest import people, small_job, write_csv
+from small_jobs import people, small_job, write_csv
 
 from parties.api import Result, load_result, run
 from parties.cli import cli
@@ -231,6 +231,7 @@ def test_prediction_refuses_other_people(
 ) -> None:
     table = table_of(tmp_path / "bank.csv", "bank", ["p001", "p002"])
     result = vfl("predict", finished.folder, "--table", f"bank={table}")
+    assert "new rows were given for bank only: add --table" in result.stderr
     assert result.exit_code == 3
     assert "rows: yours 80, theirs 2" in result.stderr
     result = vfl("predict", finished.folder, "--table", f"till={table}")

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from click.testing import Result as Output
-from conftest import small_job
+from small_jobs import small_job
 
 from parties import party, predict
 from parties.api import load_result

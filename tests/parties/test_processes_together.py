@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
-from conftest import free_port, small_job
 from processes import Vfl, all_gone
+from small_jobs import free_port, small_job
 
 from parties.api import Result, run
 from parties.assembly import load_placed_site

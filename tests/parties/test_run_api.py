@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import people, small_job, write_csv
+from small_jobs import people, small_job, write_csv
 
 from parties import Result, predict, run
 from parties.assembly import assemble_folder
@@ -69,7 +69,7 @@ def test_a_notebook_runs_a_job_of_objects(tmp_path: Path, monkeypatch: pytest.Mo
     assert result.folder == Path("runs/mine")
     assert result.report.is_file()
     assert result.metrics["test"]["accuracy"] == result.summary["metrics"]["test"]["accuracy"]
-    assert result.alone["kind"] == "class shares"
+    assert result.alone["kind"] == "majority class"
     assert len(result.predictions) == result.rows["test"]
     assert {row["phase"] for row in result.ledger["bank"]} == {"handshake", "train", "valid", "test"}
     assert {event["event"] for event in events} >= {"started", "step", "epoch", "phase"}
@@ -139,7 +139,7 @@ def test_three_classes_and_a_label_party_without_columns(tmp_path: Path) -> None
     write_csv(folder / "town.csv", {name: table[name] for name in ("id", "town")})
     result = rehearsed(folder)
     assert "macro_f1" in result.metrics["test"]
-    assert result.alone["kind"] == "class shares"
+    assert result.alone["kind"] == "majority class"
     assert result.predictions[0].keys() == {"id", "truth", "prediction", "p_elsewhere", "p_here", "p_there"}
     chances = [
         [float(row[f"p_{town}"]) for town in ("elsewhere", "here", "there")] for row in result.predictions

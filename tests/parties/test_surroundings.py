@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import small_job
 from processes import Vfl
+from small_jobs import small_job
 
 VFL = "from parties.cli import main; main()"
 

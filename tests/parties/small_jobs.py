@@ -1,0 +1,88 @@
+"""A small job that trains in a moment, written as a user writes it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+PEOPLE = 80
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def people(seed: int = 0, n: int = PEOPLE) -> dict[str, list[Any]]:
+    """Makes a table of people whom a bank and a shop both know; who buys follows from both."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, 5))
+    buys = x[:, 0] + x[:, 2] - x[:, 4] + 0.3 * random.normal(size=n) > 0
+    return {
+        "id": [f"p{number:03d}" for number in range(n)],
+        **{
+            name: x[:, place].tolist()
+            for place, name in enumerate(("income", "debt", "visits", "spent", "age"))
+        },
+        "town": [("here", "there", "elsewhere")[number % 3] for number in range(n)],
+        "buys": ["yes" if bought else "no" for bought in buys],
+    }
+
+
+def write_csv(path: Path, columns: dict[str, list[Any]]) -> Path:
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def small_job(folder: Path, **changes: object) -> Path:
+    """Writes a folder: `bank` and `shop` have columns, `club` has one of its own and the label.
+
+    `changes` go into the job, those named for a party into its site; a value of None takes a key away.
+    """
+    table = people()
+    job: dict[str, Any] = {
+        "name": "small",
+        "protocol": "splitnn",
+        "task": "binary",
+        "epochs": 2,
+        "batch_size": 16,
+        "parties": {
+            "bank": {"role": "feature", "width": 4},
+            "shop": {"role": "feature", "width": 4},
+            "club": {"role": "label", "width": 2},
+        },
+    }
+    sites: dict[str, dict[str, Any]] = {
+        "bank": {"table": {"source": "bank.csv", "columns": ["income", "debt"]}},
+        "shop": {"table": {"source": "shop.csv", "columns": ["visits", "spent"], "categorical": ["town"]}},
+        "club": {"table": {"source": "club.csv", "columns": ["age"]}, "label": {"column": "buys"}},
+    }
+    for key, value in changes.items():
+        _change(sites.get(key, job), value if key in sites else {key: value})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, site in sites.items():
+        wanted = {"bank": ["income", "debt"], "shop": ["visits", "spent", "town"], "club": ["age", "buys"]}[
+            name
+        ]
+        write_csv(folder / f"{name}.csv", {column: table[column] for column in ["id", *wanted]})
+        (folder / f"{name}.toml").write_text(tomli_w.dumps({"party": name, **site}), encoding="utf-8")
+    (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")
+    return folder
+
+
+def _change(document: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            document.pop(key, None)
+        elif isinstance(value, dict) and isinstance(document.get(key), dict):
+            _change(document[key], value)
+        else:
+            document[key] = value
