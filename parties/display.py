@@ -14,6 +14,7 @@ from rich.text import Text
 from parties.events import Event
 
 _PLAIN_EVERY_S: Final = 2.0
+_COST: Final = ("rows/s", "sent", "received")
 #: The live table's columns, each with the terminal's width from which on there is room for it.
 _COLUMNS: Final = {"epoch": 0, "step": 60, "loss": 0, "rows/s": 90, "sent": 90, "received": 90}
 
@@ -71,7 +72,8 @@ class Display:
             return self._seldom(event["party"], line)
         if event["event"] == "epoch" and event.get("loss") is not None:
             last = event["epoch"] == event["epochs"]
-            return _epoch_line(event) if last else self._seldom("epoch", _epoch_line(event))
+            line = _epoch_line(event, self._rows[event["party"]])
+            return line if last else self._seldom("epoch", line)
         if event["event"] == "started":
             return f"{event['party']}: joined; {_counts(event['rows'])}"
         return _PLAIN.get(event["event"], "").format(**event)
@@ -97,11 +99,17 @@ class Display:
         return table
 
 
-def _epoch_line(event: Event) -> str:
+def _epoch_line(event: Event, row: dict[str, Any]) -> str:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in list(event.get("valid", {}).items())[:2])
     best = " (best so far)" if event.get("best") else ""
     scored = f"; validation {scores}{best}" if scores else ""
-    return f"{event['party']}: epoch {event['epoch']}/{event['epochs']}, loss {event['loss']:.4f}{scored}"
+    known = [
+        f"{row[name]} rows/s" if name == "rows/s" else f"{name} {row[name]}" for name in _COST if name in row
+    ]
+    cost = f"; {', '.join(known)}" if known else ""
+    return (
+        f"{event['party']}: epoch {event['epoch']}/{event['epochs']}, loss {event['loss']:.4f}{scored}{cost}"
+    )
 
 
 def _show_nothing(row: dict[str, Any], event: Event) -> None:

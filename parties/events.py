@@ -63,13 +63,15 @@ class RunJournal:
         self._next_step_at = 0.0
         self._next_checkpoint_at = 0.0
         self._rows = 0
-        self._rows_since = time.monotonic()
+        self._rows_since: float | None = None
         self._writer = _tensorboard(folder) if tensorboard else None
 
     def step(self, epoch: int, step: int, steps: int, rows: int, loss: float | None) -> None:
         """Passes progress on, a few times a second."""
-        self._rows += rows
         now = time.monotonic()
+        if self._rows_since is None:  # the first step: what came before it was waiting, not training
+            self._rows_since, self._next_step_at = now, now + _STEP_EVERY_S / 2
+        self._rows += rows
         if now < self._next_step_at:
             return
         rate = self._rows / max(now - self._rows_since, 1e-9)

@@ -90,7 +90,8 @@ def test_a_file_gets_plain_lines() -> None:
         "club: waiting for bank and shop (2 s)",
         "club: turned away a stranger: [bold]{0}%s" + "x" * 30,
         "bank: joined; 6 train, 2 valid, 2 test rows",
-        "club: epoch 1/10, loss 0.5000; validation auc 0.7500, accuracy 0.5000 (best so far)",
+        "club: epoch 1/10, loss 0.5000; validation auc 0.7500, accuracy 0.5000 (best so far); "
+        "12,346 rows/s, sent 2.0 KiB, received 99 B",
         "club: drawing the report",
     ]
 
