@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vfl.data.builtin import builtin_columns
@@ -255,6 +255,7 @@ def test_a_garbled_file_is_one_line(tmp_path: Path, name: str, data: bytes, comp
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=80), where=st.integers(0, 400))
+@example(data=b"\x00\x00\x00\x00\x00\x00\x06", where=4)  # a gzip header and then no deflate stream
 def test_whatever_the_bytes_are_reading_gives_a_table_or_a_data_error(
     tmp_path: Path, data: bytes, where: int
 ) -> None:

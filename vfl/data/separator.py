@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ def separator_of(path: Path) -> str:
     try:
         with opened(path, "rb") as file:
             header = file.readline(_HEADER_BYTES).decode("utf-8", "replace")
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         header = ""
     bare = re.sub(r'"[^"]*"', "", header)
     return max(SEPARATORS, key=bare.count)
