@@ -118,7 +118,8 @@ def _show_nothing(row: dict[str, Any], event: Event) -> None:
 
 def _show_step(row: dict[str, Any], event: Event) -> None:
     row["epoch"], row["step"] = f"{event['epoch']}/{event['epochs']}", f"{event['step']}/{event['steps']}"
-    row["rows/s"] = f"{event['rows_per_s']:,.0f}"
+    if event["rows_per_s"] is not None:
+        row["rows/s"] = f"{event['rows_per_s']:,.0f}"
     if event["loss"] is not None:
         row["loss"] = f"{event['loss']:.4f}"
     _show_bytes(row, event)

@@ -68,13 +68,12 @@ class RunJournal:
 
     def step(self, epoch: int, step: int, steps: int, rows: int, loss: float | None) -> None:
         """Passes progress on, a few times a second."""
-        now = time.monotonic()
-        if self._rows_since is None:  # the first step: what came before it was waiting, not training
-            self._rows_since, self._next_step_at = now, now + _STEP_EVERY_S / 2
         self._rows += rows
+        now = time.monotonic()
         if now < self._next_step_at:
             return
-        rate = self._rows / max(now - self._rows_since, 1e-9)
+        # The first step has no rate: what came before it was waiting, not training.
+        rate = self._rows / max(now - self._rows_since, 1e-9) if self._rows_since is not None else None
         self._rows, self._rows_since, self._next_step_at = 0, now, now + _STEP_EVERY_S
         event = {"epoch": epoch, "step": step, "steps": steps, "loss": loss, "rows_per_s": rate}
         self._tell("step", epochs=self._epochs, **event, **self._bytes())
