@@ -102,3 +102,8 @@ def test_a_moment_is_said_as_people_write_it() -> None:
     assert words.humane_time("2026-03-05T14:07:31+00:00") == "5 March 2026, 14:07 UTC"
     assert words.humane_time("2026-03-05T14:07:31") == "5 March 2026, 14:07"
     assert words.humane_time("yesterday") == "yesterday"
+
+
+def test_a_score_that_only_rounding_puts_above_1_is_1() -> None:
+    assert words.humane_score(1.0000000000000002) == "1.000"
+    assert words.humane_score(0.9999999999) == "0.999999"

@@ -70,7 +70,8 @@ def humane_score(value: float | None, *, signed: bool = False) -> str:
     if size == 0 or 0.0005 <= size < 10:
         text = f"{size:.3f}"
         # 0.9997 is not 1: a perfect score is a claim of its own.
-        text = f"{size:.6f}".rstrip("0") if text == "1.000" and size != 1 else text
+        if text == "1.000" and (size < 1 or round(size, 6) > 1):
+            text = f"{math.floor(size * 1e6) / 1e6:.6f}".rstrip("0")
     elif size < 0.0005:
         text = f"{size:.2g}"
     else:
