@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from parties.answering import answer_alone, print_json, reporting, tell
 from vfl import __version__
-from vfl.errors import EXIT_INTERNAL, ConfigError, Interrupted, VflError
+from vfl.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from parties.assembly import Assembly
@@ -86,17 +82,17 @@ def run(
       vfl run examples/digits --set epochs=5 --set left.bottom.hidden=[128]
       vfl run examples/digits --in-process --json
     """
-    with _reporting(as_json, debug):
+    with reporting(as_json, debug):
         from parties.api import run_assembly
         from parties.assembly import assemble_folder
         from parties.display import Display
         from parties.printing import print_summary
 
         assembly = assemble_folder(job, overrides)
-        with _answer_alone(), Display(list(assembly.job.parties)) as display:
+        with answer_alone(), Display(list(assembly.job.parties)) as display:
             result = run_assembly(assembly, in_process=in_process, out=out or Path("runs"), sink=display)
         if as_json:
-            _print_json(result.summary)
+            print_json(result.summary)
         else:
             print_summary(result.summary)
 
@@ -127,7 +123,7 @@ def party(
       vfl party job.toml bank.toml
       vfl party job.toml bank.toml --set timing.join_s=60 --out /data/runs
     """
-    with _reporting(as_json, debug):
+    with reporting(as_json, debug):
         from parties.assembly import load_placed_site, split_overrides
         from parties.display import Display
         from parties.printing import print_summary
@@ -137,15 +133,15 @@ def party(
         name = load_placed_site(site).site.party
         for_site, for_job = split_overrides(overrides, [name])
         placed = load_placed_site(site, [*for_site[name], *(["insecure=true"] if insecure else [])])
-        with _answer_alone(), Display([name]) as display:
+        with answer_alone(), Display([name]) as display:
             result = run_party(load_job(job, for_job), placed, out or Path(placed.site.out), display)
         if as_json:
-            _print_json(result.summary)
+            print_json(result.summary)
         elif result.summary["metrics"]:
             print_summary(result.summary)
         else:
             where = result.folder / name
-            _tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {where}")
+            tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {where}")
 
 
 @cli.command()
@@ -164,12 +160,12 @@ def keys(name: str, folder: Path, debug: bool) -> None:
     Example:
       vfl keys bank --dir keys
     """
-    with _reporting(False, debug):
+    with reporting(False, debug):
         from parties.keys import write_keys
 
         pair, secret = write_keys(name, folder)
-        _tell(f"the secret key is in {secret}: name it in {name}.toml as secret_key, and show it to nobody")
-        _tell("paste this into the job, at every party:")
+        tell(f"the secret key is in {secret}: name it in {name}.toml as secret_key, and show it to nobody")
+        tell("paste this into the job, at every party:")
         click.echo(f'[parties.{name}]\npublic_key = "{pair.public}"')
 
 
@@ -190,18 +186,18 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
       vfl check examples/breast_cancer
       vfl check job.toml bank.toml
     """
-    with _reporting(as_json, debug):
+    with reporting(as_json, debug):
         from parties.check import check_site, traffic_of
         from parties.printing import print_check
 
         assembly = _assembly_to_check(job, site, overrides)
-        with _answer_alone():
+        with answer_alone():
             checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
         traffic = traffic_of(assembly, checks[0].rows if checks else None)
         if as_json:
             found = {"status": "valid", "run": assembly.job.name, "protocol": assembly.protocol.name}
             sites = [dataclasses.asdict(site_check) for site_check in checks]
-            _print_json({**found, "parties": sites, "traffic": traffic, "learned": dict(assembly.learned)})
+            print_json({**found, "parties": sites, "traffic": traffic, "learned": dict(assembly.learned)})
         else:
             print_check(assembly, checks, traffic)
 
@@ -224,21 +220,21 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
       vfl predict runs/credit --table bank=new/bank.csv --table bureau=new/bureau.csv --out scores.csv
       vfl predict runs/credit/bank --table bank=new/bank.csv       (the bureau does the same on its host)
     """
-    with _reporting(as_json, debug):
+    with reporting(as_json, debug):
         from parties.predicting import predict_here
 
-        with _answer_alone():
+        with answer_alone():
             prediction = predict_here(run_folder, _tables(tables))
         if prediction is None:
-            _tell("done; the predictions are at the label party")
+            tell("done; the predictions are at the label party")
         elif as_json:
             if out:
                 prediction.write(out)
-            _print_json({"status": "finished", "rows": len(prediction.ids), "metrics": prediction.metrics,
+            print_json({"status": "finished", "rows": len(prediction.ids), "metrics": prediction.metrics,
                          "predictions": str(out) if out else prediction.rows()})  # fmt: skip
         elif out:
             prediction.write(out)
-            _tell(f"{len(prediction.ids)} predictions are in {out}{_scored(prediction)}")
+            tell(f"{len(prediction.ids)} predictions are in {out}{_scored(prediction)}")
         else:
             click.echo(prediction.to_csv(), nl=False)
 
@@ -253,7 +249,7 @@ def report(run_folder: Path, debug: bool) -> None:
     Example:
       vfl report runs/breast-cancer
     """
-    with _reporting(False, debug):
+    with reporting(False, debug):
         from parties.summary import RECORD_FILE, read_json, write_report
 
         found = sorted([*run_folder.glob(RECORD_FILE), *run_folder.glob(f"*/{RECORD_FILE}")])
@@ -273,7 +269,7 @@ def protocols(debug: bool) -> None:
     Example:
       vfl protocols
     """
-    with _reporting(False, debug):
+    with reporting(False, debug):
         from parties.printing import wrapped
         from protocols import load, names
 
@@ -292,49 +288,12 @@ def main() -> None:
     except click.ClickException as error:  # an unknown option, a missing argument
         error.show()
         if "--json" in sys.argv:
-            _print_json(
+            print_json(
                 {"status": "failed", "error": error.format_message(), "exit_code": ConfigError.exit_code}
             )
         sys.exit(ConfigError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Interrupted.exit_code)
-
-
-@contextmanager
-def _reporting(as_json: bool, debug: bool) -> Iterator[None]:
-    """Turns an error into its one line and its exit code."""
-    try:
-        yield
-    except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains as it ends
-        sys.exit(0)
-    except (VflError, KeyboardInterrupt) as error:
-        fault = Interrupted("interrupted") if isinstance(error, KeyboardInterrupt) else error
-        _fail(fault, str(fault), fault.exit_code, as_json, debug)
-    except Exception as error:
-        _fail(error, f"unexpected {type(error).__name__}: {error}", EXIT_INTERNAL, as_json, debug)
-
-
-def _answer_alone() -> AbstractContextManager[object]:
-    """Keeps standard output for a command's answer: what a user's module prints goes to standard error."""
-    return redirect_stdout(sys.stderr)
-
-
-def _fail(error: BaseException, text: str, exit_code: int, as_json: bool, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-        where = getattr(error, "where", "")
-        if where:
-            _tell(where)
-    for line in text.splitlines() or [type(error).__name__]:
-        _tell(f"vfl: {line}")
-    for note in getattr(error, "__notes__", ()):
-        _tell(f"vfl: {note}")
-    if exit_code == EXIT_INTERNAL and not debug:
-        _tell("vfl: this is a fault in the framework; --debug shows where")
-    if as_json:
-        _print_json({"status": "failed", "error": text, "exit_code": exit_code})
-    sys.exit(exit_code)
 
 
 def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...]) -> Assembly:
@@ -370,11 +329,3 @@ def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:
             raise ConfigError(f"--table {pair}: write it as PARTY=FILE, for example --table bank=new.csv")
         tables[name] = Path(path)
     return tables
-
-
-def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON
-    click.echo(json.dumps(value, allow_nan=False))
-
-
-def _tell(text: str) -> None:
-    click.echo(text, err=True)
