@@ -93,7 +93,7 @@ def hold(job: Job, placed: PlacedSite) -> Holding:
         )
     preparation = features = None
     if site.table.columns or site.table.categorical:
-        preparation = fit_preparation(table, splits["train"], standardize=site.table.standardize)
+        preparation = fit_preparation(table, splits["train"], standardize=site.prepare.scale != "none")
         features = prepare(table, preparation)
     return Holding(table, order_digests(job, table), splits, preparation, features)
 

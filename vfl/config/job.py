@@ -85,6 +85,10 @@ class Job(Document):
     task: Literal["binary", "multiclass", "regression"]
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    align: Literal["psi", "ids", "given"] | None = None
+    """How the parties find the rows that they share; see `protocols`. By default psi between hosts."""
+    min_rows: Annotated[int, Field(ge=1)] = 32
+    """The fewest shared rows to train or to predict on, so that no model knows a handful of people."""
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     ahead: Annotated[int, Field(ge=0, le=32)] = 0

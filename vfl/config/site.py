@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vfl.config.job import Document
+from vfl.config.prepare import PrepareEntry
 
 
 class TableEntry(Document):
@@ -16,9 +17,15 @@ class TableEntry(Document):
     """A .csv, .tsv or .parquet file, relative to the site file, or `builtin:NAME`."""
     id: str = "id"
     columns: list[str] = Field(default_factory=list)
-    """Names or patterns (`mean *`) of numeric columns; the id and the label are never features."""
+    """Names or patterns (`mean *`) of numeric columns; `!pattern` leaves out. Never the id or the label."""
     categorical: list[str] = Field(default_factory=list)
-    standardize: bool = True
+    dates: list[str] = Field(default_factory=list)
+    date_format: str | None = None
+    """How dates that are text are written, as for `strptime`; by default as ISO 8601 has it."""
+    missing: list[str] = Field(default_factory=list)
+    """Texts that mean that a value is missing, beside those that always do."""
+    overlap: Annotated[float, Field(gt=0, le=1)] | None = None
+    """For `dataset:NAME/PARTY`: the share of its people whom every party is to hold."""
 
 
 class LabelEntry(Document):
@@ -40,6 +47,7 @@ class Site(Document):
 
     party: str
     table: TableEntry
+    prepare: PrepareEntry = PrepareEntry()
     label: LabelEntry | None = None
     bottom: dict[str, Any] | None = None
     """The network over this party's own columns: a preset with sizes, or a module of its own."""
