@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def run(
 
 def run_assembly(assembly: Assembly, *, in_process: bool, out: Path, sink: Sink) -> Result:
     """Runs an assembled job; see `run`."""
+    _fetch_datasets(assembly, sink)
     staging = Staging(out, assembly.job.name)
     try:
         folders = {name: staging.party(name) for name in assembly.job.parties}
@@ -135,6 +136,29 @@ def _summary(assembly: Assembly, results: Mapping[str, dict[str, Any]]) -> dict[
     label = assembly.job.with_role("label")[0]
     traffic = {name: result["bytes"][name] for name, result in results.items()}
     return results[label] | {"bytes": traffic, "report": f"{label}/{results[label]['report']}"}
+
+
+def _fetch_datasets(assembly: Assembly, sink: Sink) -> None:
+    """Has every public data set here before several parties ask for it at once."""
+    from vfl.datasets import fetch_dataset
+
+    for name, placed in assembly.sites.items():
+        kind, _, part = placed.site.table.source.partition(":")
+        if kind == "dataset":
+            fetch_dataset(part, _downloading(sink, name))
+
+
+def _downloading(sink: Sink, party: str) -> Callable[[str, int, int | None], None]:
+    told: set[str] = set()
+
+    def tell(url: str, done: int, total: int | None) -> None:
+        share = f" {100 * done // total // 10 * 10} %" if total else ""
+        words = f"downloading {url}{share}"
+        if words not in told:
+            told.add(words)
+            sink({"event": "phase", "party": party, "phase": words})
+
+    return tell
 
 
 def _ignore(event: Event) -> None:

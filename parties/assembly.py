@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import protocols
-from protocols import Protocol
+from protocols import Alignment, Protocol
 from vfl.config.job import Job
 from vfl.config.load import load_job, override, read_toml, suggestion, validate
 from vfl.config.site import Site
@@ -38,6 +38,8 @@ class Assembly:
     protocol: Protocol
     options: BaseModel
     sites: Mapping[str, PlacedSite]
+    alignment: Alignment | None = None
+    """How the rows that all share are found; None where all hold the same, as `align = "given"` says."""
 
     @property
     def hub(self) -> str:
@@ -46,10 +48,19 @@ class Assembly:
 
     @property
     def learned(self) -> list[tuple[str, str]]:
-        """What the protocol lets each party learn, and then what it says of others."""
+        """What the protocol lets each party learn, what it says of others, and the same of aligning."""
         learns, parties = self.protocol.learns, self.job.parties
         own = [(name, learns[party.role]) for name, party in parties.items()]
-        return own + [(who, what) for who, what in learns.items() if who not in self.protocol.roles]
+        rest = [(who, what) for who, what in learns.items() if who not in self.protocol.roles]
+        return own + rest + self._learned_in_aligning
+
+    @property
+    def _learned_in_aligning(self) -> list[tuple[str, str]]:
+        if self.alignment is None:
+            return []
+        way, learns = self.alignment.name, self.alignment.learns
+        who = {"hub": f"{self.hub}, in aligning by {way}", "party": f"every party, in aligning by {way}"}
+        return [(who.get(role, f"{role}, in aligning by {way}"), what) for role, what in learns.items()]
 
 
 def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:
@@ -97,8 +108,17 @@ def load_placed_site(path: Path, overrides: Sequence[str] = ()) -> PlacedSite:
     return PlacedSite(validate(Site, override(read_toml(path), overrides), path.name), path.resolve().parent)
 
 
-def assemble(job: Job, sites: Mapping[str, PlacedSite], where: str = "job") -> Assembly:
+def assemble(
+    job: Job, sites: Mapping[str, PlacedSite], where: str = "job", *, between_hosts: bool = False
+) -> Assembly:
     """Checks a job and its sites against the protocol and each other.
+
+    Args:
+        job: the job.
+        sites: those that are here.
+        where: how errors call the job.
+        between_hosts: whether each party runs on its own: where the job does not say how rows are
+            aligned, it is then by private set intersection, else the tables are taken to hold the same.
 
     Raises:
         ConfigError: naming the document, key, value and remedy.
@@ -117,7 +137,8 @@ def assemble(job: Job, sites: Mapping[str, PlacedSite], where: str = "job") -> A
     _check_messages(job, protocol, where)
     if job.metric is not None and job.metric not in METRICS[job.task]:
         raise ConfigError(f"{where}: metric = {job.metric!r}: {suggestion(job.metric, METRICS[job.task])}")
-    assembly = Assembly(job, protocol, options, sites)
+    job = job.model_copy(update={"align": job.align or ("psi" if between_hosts else "given")})
+    assembly = Assembly(job, protocol, options, sites, _alignment_of(job, where))
     for name, party in job.parties.items():
         if party.address and name != assembly.hub:
             raise ConfigError(
@@ -167,6 +188,18 @@ def is_loopback(address: str) -> bool:
     return bool(_LOOPBACK.match(address))
 
 
+def _alignment_of(job: Job, where: str) -> Alignment | None:
+    if job.align == "given":
+        return None
+    alignment = protocols.load_alignment(str(job.align))
+    if len(job.parties) > alignment.most_parties:
+        raise ConfigError(
+            f"{where}: align = {job.align!r}: is for {alignment.most_parties} parties at the most, and the "
+            f'job has {len(job.parties)}; align them beforehand and set align = "given"'
+        )
+    return alignment
+
+
 def _check_parties(job: Job, protocol: Protocol, options: BaseModel, where: str) -> None:
     roles = {name: party.role for name, party in job.parties.items()}
     for name, role in roles.items():
@@ -196,7 +229,7 @@ def _check_site(assembly: Assembly, site: Site) -> None:
     if party is None:
         known = suggestion(site.party, assembly.job.parties)
         raise ConfigError(f"{where}: party = {site.party!r}: is not in the job; {known}")
-    has_columns = bool(site.table.columns or site.table.categorical)
+    has_columns = site.table.has_features
     if has_columns and party.width is None:
         raise ConfigError(
             f"{where}: table.columns: the job gives {site.party} no width; add one there, or leave them out"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from parties.aligning import in_common, open_rows
 from parties.assembly import Assembly, PlacedSite
 from parties.label import build_joint, coded_labels, contributors_of
 from parties.seat import Holding, build_bottom, hold, learner_of
 from vfl.data.batches import EVALUATION_ROWS, cuts
+from vfl.data.preparation import Preparation
 from vfl.learn.networks import parameter_count
 
 
@@ -30,7 +32,7 @@ def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
         DataError: if its table cannot be used.
     """
     job, site = assembly.job, placed.site
-    holding = hold(job, placed)
+    holding = hold(job, placed, in_common(job, open_rows(placed)))
     parameters: dict[str, int] = {}
     if holding.preparation is not None:
         bottom = build_bottom(job, placed, holding.preparation)
@@ -39,7 +41,7 @@ def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
     if job.parties[site.party].role == "label":
         parameters |= _check_label(assembly, placed, holding)
     preparation = holding.preparation
-    columns = len(preparation.numeric_names) + len(preparation.categorical_names) if preparation else 0
+    columns = _columns(preparation) if preparation else 0
     return SiteCheck(site.party, holding.counts, columns, parameters)
 
 
@@ -64,6 +66,11 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
             row["received_an_epoch"] = sum(received for _, received in trained)
         table.append(row)
     return table
+
+
+def _columns(preparation: Preparation) -> int:
+    named = (preparation.numeric_names, preparation.categorical_names, preparation.date_names)
+    return sum(map(len, named))
 
 
 def _dealt(rows: int, size: int) -> list[int]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from parties.answering import answer_alone, print_json, reporting, tell
+from parties.cli_data import data
 from vfl import __version__
 from vfl.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
-    from parties.assembly import Assembly
+    from parties.assembly import Assembly, PlacedSite
     from parties.predicting import Prediction
+    from vfl.config.job import Job
 
 EXIT_CODES = """\b
 Exit codes:
@@ -36,6 +38,9 @@ _PATH = click.Path(path_type=Path)
 _debug = click.option("--debug", is_flag=True, help="Show where an error came from.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 _out = click.option("--out", type=_PATH, help="Where run folders go (default: runs, or as the site says).")
+_insecure = click.option(
+    "--insecure", is_flag=True, help="Allow clear text beyond this machine. For closed test networks only."
+)
 _set = click.option(
     "--set",
     "overrides",
@@ -100,9 +105,7 @@ def run(
 @cli.command(epilog=EXIT_CODES)
 @click.argument("job", type=_PATH, metavar="JOB.toml")
 @click.argument("site", type=_PATH, metavar="SITE.toml")
-@click.option(
-    "--insecure", is_flag=True, help="Allow clear text beyond this machine. For closed test networks only."
-)
+@_insecure
 @_set
 @_out
 @_json
@@ -124,17 +127,14 @@ def party(
       vfl party job.toml bank.toml --set timing.join_s=60 --out /data/runs
     """
     with reporting(as_json, debug):
-        from parties.assembly import load_placed_site, split_overrides
         from parties.display import Display
         from parties.printing import print_summary
         from parties.single import run_party
-        from vfl.config.load import load_job
 
-        name = load_placed_site(site).site.party
-        for_site, for_job = split_overrides(overrides, [name])
-        placed = load_placed_site(site, [*for_site[name], *(["insecure=true"] if insecure else [])])
+        agreed, placed = _job_and_site(job, site, overrides, insecure)
+        name = placed.site.party
         with answer_alone(), Display([name]) as display:
-            result = run_party(load_job(job, for_job), placed, out or Path(placed.site.out), display)
+            result = run_party(agreed, placed, out or Path(placed.site.out), display)
         if as_json:
             print_json(result.summary)
         elif result.summary["metrics"]:
@@ -142,6 +142,45 @@ def party(
         else:
             where = result.folder / name
             tell(f"done in {result.summary['seconds']:.1f} s; this party's part is in {where}")
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("job", type=_PATH, metavar="JOB.toml")
+@click.argument("site", type=_PATH, metavar="SITE.toml")
+@click.option("--out", type=_PATH, help="Where the list goes, as CSV (default: standard output).")
+@_insecure
+@_set
+@_debug
+def align(
+    job: Path, site: Path, out: Path | None, insecure: bool, overrides: tuple[str, ...], debug: bool
+) -> None:
+    """Find the rows that all parties share, and train nothing.
+
+    Every party runs this on its own host, as it would run `vfl party`. Each gets its own list of the
+    shared ids, in the one order that all have in common. `align` in the job says how they are found: by
+    private set intersection unless it says otherwise.
+
+    \b
+    Examples:
+      vfl align job.toml bank.toml --out shared.csv
+      vfl align job.toml bank.toml --set align=ids
+    """
+    with reporting(False, debug):
+        from parties.display import Display
+        from parties.single import run_alignment
+        from parties.summary import write_text
+
+        agreed, placed = _job_and_site(job, site, overrides, insecure)
+        with Display([placed.site.party]) as display:
+            shared = run_alignment(agreed, placed, display)
+        text = "\n".join([placed.site.table.id, *map(str, shared.ids)]) + "\n"
+        if out:
+            write_text(out, text)
+            where = f"; they are in {out}"
+        else:
+            click.echo(text, nl=False)
+            where = ""
+        tell(f"all parties share {len(shared.ids)} of the {shared.of} rows of {shared.table.source}{where}")
 
 
 @cli.command()
@@ -263,7 +302,7 @@ def report(run_folder: Path, debug: bool) -> None:
 @cli.command()
 @_debug
 def protocols(debug: bool) -> None:
-    """Show every protocol at hand and who learns what.
+    """Show every protocol and every way of aligning rows, and who learns what.
 
     \b
     Example:
@@ -271,13 +310,16 @@ def protocols(debug: bool) -> None:
     """
     with reporting(False, debug):
         from parties.printing import wrapped
-        from protocols import load, names
+        from protocols import alignments, load, load_alignment, names
 
-        for name in names():
-            protocol = load(name)
-            click.echo(click.style(name, bold=True) + f"  {protocol.summary}")
-            for role, learns in protocol.learns.items():
+        kinds = [load(name) for name in names()] + [load_alignment(name) for name in alignments()]
+        for kind in kinds:
+            click.echo(click.style(kind.name, bold=True) + f"  {kind.summary}")
+            for role, learns in kind.learns.items():
                 click.echo(wrapped(f"{role}: {learns}", "    "))
+
+
+cli.add_command(data)
 
 
 def main() -> None:
@@ -296,8 +338,20 @@ def main() -> None:
         sys.exit(Interrupted.exit_code)
 
 
+def _job_and_site(
+    job: Path, site: Path, overrides: tuple[str, ...], insecure: bool = False
+) -> tuple[Job, PlacedSite]:
+    from parties.assembly import load_placed_site, split_overrides
+    from vfl.config.load import load_job
+
+    name = load_placed_site(site).site.party
+    for_site, for_job = split_overrides(overrides, [name])
+    placed = load_placed_site(site, [*for_site[name], *(["insecure=true"] if insecure else [])])
+    return load_job(job, for_job), placed
+
+
 def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...]) -> Assembly:
-    from parties.assembly import assemble, assemble_folder, load_placed_site, split_overrides
+    from parties.assembly import assemble, assemble_folder
     from vfl.config.load import load_job
 
     if job.is_dir():
@@ -307,10 +361,9 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
             )
         return assemble_folder(job, overrides)
     if site is None:
-        return assemble(load_job(job, overrides), {}, job.name)
-    name = load_placed_site(site).site.party
-    for_site, for_job = split_overrides(overrides, [name])
-    return assemble(load_job(job, for_job), {name: load_placed_site(site, for_site[name])}, job.name)
+        return assemble(load_job(job, overrides), {}, job.name, between_hosts=True)
+    agreed, placed = _job_and_site(job, site, overrides)
+    return assemble(agreed, {placed.site.party: placed}, job.name, between_hosts=True)
 
 
 def _scored(prediction: Prediction) -> str:

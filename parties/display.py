@@ -70,6 +70,9 @@ class Display:
         if event["event"] == "waiting":
             line = f"{event['party']}: waiting for {_names(event['for'])} ({event['seconds']:.0f} s)"
             return self._seldom(event["party"], line)
+        if event["event"] == "align":
+            line = f"{event['party']}: {_aligning(self._rows[event['party']], event)}"
+            return line if event["done"] == event["total"] else self._seldom(f"align {event['party']}", line)
         if event["event"] == "epoch" and event.get("loss") is not None:
             last = event["epoch"] == event["epochs"]
             line = _epoch_line(event, self._rows[event["party"]])
@@ -143,6 +146,20 @@ def _show_bytes(row: dict[str, Any], event: Event) -> None:
             row[key] = readable_bytes(event[key])
 
 
+def _show_align(row: dict[str, Any], event: Event) -> None:
+    row["state"] = _aligning(row, event)
+
+
+def _aligning(row: dict[str, Any], event: Event) -> str:
+    """Says how far aligning has come and, once that can be told, how long it will take."""
+    now, done, total = time.monotonic(), event["done"], max(event["total"], 1)
+    began, before = row.setdefault("aligning since", (now, done))
+    words = f"finding the rows that all share: {100 * done // total} %"
+    if done > before and now - began > 1.0:
+        words += f", about {(now - began) * (total - done) / (done - before):.0f} s left"
+    return words
+
+
 def _show_waiting(row: dict[str, Any], event: Event) -> None:
     row["state"] = f"waiting for {_names(event['for'])} ({event['seconds']:.0f} s)"
 
@@ -159,6 +176,7 @@ _SHOW: Final = {
     "epoch": _show_epoch,
     "waiting": _show_waiting,
     "listening": _state("listening on {address}"),
+    "align": _show_align,
     "started": _state("joined"),
     "phase": _state("{phase}"),
     "done": _state("done"),

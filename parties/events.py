@@ -3,7 +3,8 @@
 {"event": "listening", "party", "address"}             the hub is open to the others
 {"event": "waiting", "party", "for": [...], "seconds"} nothing to do but wait
 {"event": "stranger", "party", "key"}                  someone was turned away
-{"event": "started", "party", "rows"}                  the handshake is over
+{"event": "align", "party", "done", "total"}           the rows that all share are being looked for
+{"event": "started", "party", "rows"}                  all hold the same rows; the protocol begins
 {"event": "step", "party", "epoch", "epochs", "step", "steps", "loss", "rows_per_s", "sent", "received"}
 {"event": "epoch", "party", "epoch", "epochs", "loss", "valid", "best"}
 {"event": "phase", "party", "phase"}                   something else takes time

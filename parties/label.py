@@ -4,58 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from parties.assembly import Assembly, PlacedSite
 from parties.seat import (
     DEFAULT_TRUNK,
     Holding,
-    Seat,
+    Part,
     build_bottom,
     hold,
     hold_for_prediction,
-    kinds_of,
+    in_site,
     learner_of,
     plan_of,
     rows_of,
-    stream_of,
 )
 from parties.trained import Trained
 from vfl.config.job import Job
 from vfl.data.batches import Rows
-from vfl.data.features import LabelCode, Preparation, encode_labels, fit_labels
+from vfl.data.gather import Shared, read_labels
+from vfl.data.labels import LabelCode, encode_labels, fit_labels
+from vfl.data.preparation import Preparation
 from vfl.errors import ConfigError
-from vfl.journal import Journal, Silent
+from vfl.journal import Journal
 from vfl.learn.cut import Joint, joined_width
 from vfl.learn.learner import Learner
 from vfl.learn.networks import build_network, import_object
-from vfl.learn.outcome import Outcome
-from vfl.learn.scores import output_width, score
+from vfl.learn.scores import output_width
 from vfl.rng import RngStream, derive_seed
 from vfl.wire.line import Line
-from vfl.wire.rehearse import rehearse
 
 
 @dataclass(frozen=True)
-class LabelSeat(Seat):
-    """Is the label party's seat, with what its report needs beside."""
+class LabelPart(Part):
+    """Is the label party's part, with what its report needs beside."""
 
     rows: Rows | None = None
     code: LabelCode | None = None
 
 
-def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
-    """Makes the label party ready to train.
+def label_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, scratch: Path) -> LabelPart:
+    """Makes the label party's part of a training.
 
     Raises:
         ConfigError: if its networks or optimiser cannot be built.
         DataError: if its table or label cannot be used.
     """
     job, placed = assembly.job, assembly.sites[name]
-    holding = hold(job, placed)
+    holding = hold(job, placed, shared, scratch)
     code, y = coded_labels(job, placed, holding)
     rows = rows_of(job, holding, y)
     contributors = contributors_of(assembly)
@@ -76,11 +75,9 @@ def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
             journal=journal,
         )
 
-    return LabelSeat(
+    return LabelPart(
         name=name,
         role=role,
-        kinds=kinds_of(assembly),
-        stream=stream_of(job, placed.site),
         learners={"joint": joint} | ({"own": own} if own else {}),
         holding=holding,
         saved={
@@ -92,15 +89,15 @@ def label_seat(assembly: Assembly, name: str, journal: Journal) -> LabelSeat:
     )
 
 
-def label_predictor(assembly: Assembly, name: str, trained: Trained) -> Seat:
-    """Makes the trained label party ready to predict.
+def label_predictor(assembly: Assembly, name: str, shared: Shared, trained: Trained) -> Part:
+    """Makes the trained label party's part of a prediction.
 
     Raises:
         ConfigError: if its checkpoint does not fit its site.
         DataError: if its table cannot be used.
     """
     job, placed = assembly.job, assembly.sites[name]
-    holding = hold_for_prediction(job, placed, trained.preparation)
+    holding = hold_for_prediction(placed, job, shared, trained.preparation)
     contributors = contributors_of(assembly)
     own = _own_bottom(assembly, placed, trained.preparation, training=False)
     network = build_joint(assembly, placed, _widths(assembly, contributors, own is not None))
@@ -115,57 +112,7 @@ def label_predictor(assembly: Assembly, name: str, trained: Trained) -> Seat:
             line, contributors=contributors, own=own, joint=joint, rows=rows
         )
 
-    return Seat(
-        name=name,
-        role=role,
-        kinds=kinds_of(assembly),
-        stream=stream_of(job, placed.site, "prediction"),
-        learners={"joint": joint},
-        holding=holding,
-    )
-
-
-def train_alone(assembly: Assembly, name: str, seat: LabelSeat) -> dict[str, Any]:
-    """Scores what the label party reaches without partners, on the same rows.
-
-    With columns of its own, it trains the same networks with the same settings on these alone. With
-    none, it predicts the training rows' class shares, or their mean.
-
-    Raises:
-        ConfigError: if the cut, or a schedule, cannot do without the partners.
-        DataError: if training diverges.
-    """
-    job, placed = assembly.job, assembly.sites[name]
-    assert seat.rows is not None  # noqa: S101 - only the training seat comes here
-    preparation = seat.holding.preparation
-    if preparation is None:
-        output = constant_output(
-            job.task, seat.rows.truth("train"), seat.rows.count("test"), job.classes or 2
-        )
-        kind = "mean" if job.task == "regression" else "majority class"
-        return {"kind": kind, "test": score(job.task, seat.rows.truth("test"), output)}
-    own = learner_of(job, placed.site, build_bottom(job, placed, preparation, "alone bottom"))
-    joint = learner_of(
-        job, placed.site, build_joint(assembly, placed, _widths(assembly, {}, True), "alone trunk")
-    )
-
-    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        return await assembly.protocol.roles["label"](
-            line,
-            contributors={},
-            own=own,
-            joint=joint,
-            rows=seat.rows,
-            task=job.task,
-            plan=plan_of(job),
-            journal=Silent(),
-        )
-
-    result = rehearse(
-        {name: role}, seat.kinds, streams={name: stream_of(job, placed.site, "alone")}, record=False
-    )
-    outcome: Outcome = result.results[name]
-    return {"kind": "own features", "test": outcome.test}
+    return Part(name, role, {"joint": joint}, holding)
 
 
 def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelCode, torch.Tensor]:
@@ -174,25 +121,18 @@ def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelC
     Raises:
         DataError: if a label cannot be used.
     """
+    shared = holding.shared
     assert placed.site.label is not None  # noqa: S101 - checked with the assembly
-    code = fit_labels(
-        holding.table,
-        holding.splits["train"],
-        task=job.task,
-        classes=job.classes,
-        positive=placed.site.label.positive,
-    )
-    return code, encode_labels(holding.table, code).y
-
-
-def constant_output(task: str, truth: np.ndarray, n: int, classes: int) -> np.ndarray:
-    """Returns [n, c] the raw output of a model that knows only how often each class occurs, or the mean."""
-    if task == "regression":
-        return np.full((n, 1), truth.mean(), dtype=np.float32)
-    counts = np.bincount(truth.astype(np.int64), minlength=classes) + 1.0  # never a chance of nothing
-    logs = np.log(counts / counts.sum())
-    constant = [logs[1] - logs[0]] if task == "binary" else logs
-    return np.tile(np.asarray(constant, dtype=np.float32), (n, 1))
+    with in_site(placed):
+        column = read_labels(shared, task=job.task)
+        code = fit_labels(
+            column,
+            holding.splits["train"],
+            task=job.task,
+            classes=job.classes,
+            positive=placed.site.label.positive,
+        )
+        return code, encode_labels(column, code)
 
 
 def contributors_of(assembly: Assembly) -> dict[str, int]:

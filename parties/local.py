@@ -21,7 +21,7 @@ from parties.assembly import Assembly
 from parties.cores import share_of_cores, threads_for
 from parties.events import Event, RunJournal, Sink
 from parties.party import finish, now, predictor_seat, take_seat
-from parties.seat import Holding, Seat
+from parties.seat import Played, Seat
 from parties.trained import Trained
 from vfl.errors import EXIT_INTERNAL, Interrupted, PeerLost, VflError
 from vfl.wire.rehearse import rehearse
@@ -61,38 +61,37 @@ def train_in_process(
     """
     started, clock = now(), time.perf_counter()
     journals: dict[str, RunJournal] = {}
-    seats: dict[str, Seat] = {}
+    seats: dict[str, Seat[Played]] = {}
     # As many threads as each process would have: sums over other numbers of threads round otherwise.
     with threads_for(share_of_cores(len(assembly.job.parties))):
         try:
             for name in assembly.job.parties:
                 seats[name], journals[name] = take_seat(assembly, name, folders[name], sink)
-                sink({"event": "started", "party": name, "rows": seats[name].holding.counts})
             played = _rehearse(seats)
             for name, journal in journals.items():
                 journal.ledger = played.ledgers[name]
             return {
-                name: finish(assembly, seat, played.results[name], journals[name], started, clock)
-                for name, seat in seats.items()
+                name: finish(assembly, played.results[name], journals[name], started, clock) for name in seats
             }
         finally:
             for journal in journals.values():
                 journal.close()
 
 
-def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained]) -> tuple[Holding, Any]:
-    """Predicts with all parties in this process; returns the label party's rows and raw outputs.
+def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained], sink: Sink) -> Played:
+    """Predicts with all parties in this process; returns the label party's part and raw outputs.
 
     Raises:
         VflError: the first that a party raises.
     """
     with threads_for(share_of_cores(len(assembly.job.parties))):
-        seats = {name: predictor_seat(assembly, name, trained[name]) for name in assembly.job.parties}
+        seats = {name: predictor_seat(assembly, name, trained[name], sink) for name in assembly.job.parties}
         label = assembly.job.with_role("label")[0]
-        return seats[label].holding, _rehearse(seats).results[label]
+        played: Played = _rehearse(seats).results[label]
+        return played
 
 
-def _rehearse(seats: Mapping[str, Seat]) -> Any:  # noqa: ANN401 - a Rehearsal
+def _rehearse(seats: Mapping[str, Seat[Played]]) -> Any:  # noqa: ANN401 - a Rehearsal
     first = next(iter(seats.values()))
     return rehearse(
         {name: seat.role for name, seat in seats.items()},

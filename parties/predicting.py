@@ -13,12 +13,14 @@ import numpy as np
 
 from parties.assembly import PlacedSite, assemble
 from parties.display import Display
+from parties.events import Sink
 from parties.local import predict_in_process
-from parties.seat import Holding
+from parties.seat import Played
 from parties.single import run_predictor
 from parties.summary import prediction_columns, write_text
 from parties.trained import JOB_FILE, Trained, load_trained
-from vfl.data.features import LabelCode, encode_labels
+from vfl.data.gather import Shared, read_labels
+from vfl.data.labels import LabelCode, encode_labels
 from vfl.errors import ConfigError, DataError, Refused
 from vfl.learn.scores import score
 
@@ -64,12 +66,15 @@ class Prediction:
         write_text(path, self.to_csv())
 
 
-def predict(run: str | Path, tables: Mapping[str, str | Path] | None = None) -> Prediction:
+def predict(
+    run: str | Path, tables: Mapping[str, str | Path] | None = None, *, sink: Sink | None = None
+) -> Prediction:
     """Predicts with all trained parties of a run on this machine.
 
     Args:
         run: a finished run's folder that holds every party's.
         tables: for each party, the file with its new rows; by default the table that it trained on.
+        sink: is told every event, for progress.
 
     Raises:
         ConfigError: if a party's folder is missing or a table is of nobody's.
@@ -80,16 +85,16 @@ def predict(run: str | Path, tables: Mapping[str, str | Path] | None = None) -> 
     job = next(iter(trained.values())).job
     assembly = assemble(job, {name: part.placed for name, part in trained.items()}, f"{run}: {JOB_FILE}")
     try:
-        holding, output = predict_in_process(assembly, trained)
-    except Refused as error:
+        played = predict_in_process(assembly, trained, sink or (lambda event: None))
+    except (Refused, DataError) as error:
         wanted = " and ".join(f"--table {name}=FILE" for name in trained if name not in (tables or {}))
-        if tables and wanted:
-            new = ", ".join(tables)
-            raise Refused(
-                error.peer, f"{error.why}; new rows were given for {new} only: add {wanted}"
-            ) from error
-        raise
-    return _prediction(trained[job.with_role("label")[0]], holding, output)
+        if not tables or not wanted:
+            raise
+        hint = f"; new rows were given for {', '.join(tables)} only: add {wanted}"
+        if isinstance(error, Refused):
+            raise Refused(error.peer, error.why + hint) from error
+        raise DataError(str(error) + hint) from error
+    return _prediction(trained[job.with_role("label")[0]], played)
 
 
 def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
@@ -102,29 +107,33 @@ def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
         VflError: as for `predict`, and as the peers or the network give cause.
     """
     if not (run / JOB_FILE).is_file():
-        return predict(run, tables)
+        with Display([]) as display:
+            return predict(run, tables, sink=display)
     part = load_trained(run)
     name = part.placed.site.party
     trained = _with_tables({name: part}, tables)[name]
     with Display([name]) as display:
-        holding, output = run_predictor(trained, display)
-    return None if output is None else _prediction(trained, holding, output)
+        played = run_predictor(trained, display)
+    return None if played.result is None else _prediction(trained, played)
 
 
-def _prediction(label: Trained, holding: Holding, output: np.ndarray) -> Prediction:
+def _prediction(label: Trained, played: Played) -> Prediction:
     assert label.code is not None  # noqa: S101 - a label party saves one
-    scores = _scores(holding, label.code, output)
-    assert holding.in_file is not None  # noqa: S101 - a holding for prediction has it
-    ids = [holding.table.ids[place] for place in holding.in_file]
-    return Prediction(ids, output[holding.in_file], label.code, scores, not label.has_new_rows)
+    shared, output = played.part.holding.shared, played.result
+    rows = shared.in_table_order
+    scores = _scores(shared, label.job.task, label.code, output)
+    return Prediction(shared.ids[rows].tolist(), output[rows], label.code, scores, not label.has_new_rows)
 
 
-def _scores(holding: Holding, code: LabelCode, output: np.ndarray) -> dict[str, float]:
+def _scores(shared: Shared, task: str, code: LabelCode, output: np.ndarray) -> dict[str, float]:
     """Scores a prediction where the label party's table has the label in every row."""
-    if holding.table.label is None:
+    if shared.table.label_name is None:
+        return {}
+    column = read_labels(shared, task=task)
+    if not column.is_complete:
         return {}
     try:
-        truth = encode_labels(holding.table, code).y.numpy()
+        truth = encode_labels(column, code).numpy()
     except DataError:  # a class that training never saw can be predicted on, but not scored
         return {}
     return score(code.task, truth, output)
@@ -136,7 +145,7 @@ def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) 
             raise ConfigError(f"--table {name}={path}: {name} is no party here; known: {', '.join(trained)}")
         part = trained[name]
         known, source = part.placed.site.table, Path(path).resolve()
-        table = known.model_copy(update={"source": str(source)})
+        table = known.model_copy(update={"source": str(source), "overlap": None})
         placed = PlacedSite(part.placed.site.model_copy(update={"table": table}), part.placed.folder)
         has_new_rows = source != (part.placed.folder / known.source).resolve()
         trained[name] = replace(part, placed=placed, has_new_rows=has_new_rows)

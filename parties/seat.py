@@ -1,23 +1,25 @@
-"""A party, ready to begin: its rows in the common order, its networks, and its role."""
+"""A party, ready to begin; and its part once it knows whom it shares: rows, networks, dialogue."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
-import vfl
+from parties.aligning import Opened, check_enough
 from parties.assembly import Assembly, PlacedSite
-from vfl.config.job import Fact, Job
+from vfl.config.job import Job
 from vfl.config.site import Site
+from vfl.data import gather
 from vfl.data.batches import Rows
-from vfl.data.features import Features, Preparation, fit_preparation, prepare
-from vfl.data.rows import common_order, derive_key, digests, rows_digest, split_rows
-from vfl.data.table import Table, read_table
+from vfl.data.gather import Shared
+from vfl.data.preparation import Features, Preparation, fit_preparation
+from vfl.data.rows import derive_key, split_rows
 from vfl.errors import DataError
 from vfl.learn.learner import Learner, build_device
 from vfl.learn.networks import build_network
@@ -26,24 +28,40 @@ from vfl.learn.plan import Plan
 from vfl.learn.scores import DEFAULT_METRIC
 from vfl.rng import RngStream, derive_seed
 from vfl.wire import handshake
-from vfl.wire.line import Line, Role
+from vfl.wire.line import Role
 from vfl.wire.messages import Message
+
+T = TypeVar("T")
 
 DEFAULT_BOTTOM: dict[str, Any] = {"preset": "mlp", "hidden": []}
 DEFAULT_TRUNK: dict[str, Any] = {"preset": "mlp", "hidden": [32]}
 
 
 @dataclass(frozen=True)
-class Holding:
-    """Holds a party's table in the common order, with each row's split."""
+class Seat(Generic[T]):
+    """Is one party with all that it needs to begin.
 
-    table: Table
-    digests: np.ndarray
+    Attributes:
+        name: the party.
+        role: greets, finds the rows that all share, and plays this party's part.
+        kinds: the messages that may be said.
+        stream: its random state.
+    """
+
+    name: str
+    role: Role[T]
+    kinds: tuple[type[Message], ...]
+    stream: RngStream
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Holds the rows of a party that all share, in the common order, with each row's split."""
+
+    shared: Shared
     splits: Mapping[str, np.ndarray]
     preparation: Preparation | None
     features: Features | None
-    in_file: np.ndarray | None = None
-    """In prediction, [n] where each row of the file, in the file's order, stands in the common order."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -52,14 +70,12 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Seat:
-    """Is one party with all that it needs to begin.
+class Part:
+    """Is one party's part of a protocol, once its rows are known.
 
     Attributes:
         name: the party.
-        role: its part of the protocol.
-        kinds: the messages that may be said.
-        stream: its random state.
+        role: its dialogue.
         learners: its networks by name.
         holding: its rows.
         saved: what prediction needs beside the weights; JSON.
@@ -67,69 +83,97 @@ class Seat:
 
     name: str
     role: Role[Any]
-    kinds: tuple[type[Message], ...]
-    stream: RngStream
     learners: Mapping[str, Learner]
     holding: Holding
     saved: dict[str, Any] = field(default_factory=dict)
 
 
-def hold(job: Job, placed: PlacedSite) -> Holding:
-    """Reads a party's table for training, puts it in the common order and splits it.
+@dataclass(frozen=True)
+class Played:
+    """Is a part that has been played, and what came of it."""
+
+    part: Part
+    result: Any
+
+
+def hold(job: Job, placed: PlacedSite, shared: Shared, scratch: Path | None = None) -> Holding:
+    """Splits the shared rows, and reads and prepares this party's columns for training.
+
+    Args:
+        job: the job.
+        placed: the party's site.
+        shared: its rows.
+        scratch: a folder for what does not fit into memory.
 
     Raises:
-        DataError: if the table, or its size against the job's batches, cannot be used.
+        DataError: if a value, or the number of rows against the job's, cannot be used.
     """
-    site = placed.site
-    label = site.label.column if site.label else None
-    table = in_common_order(job, _read(placed, label=label, label_optional=False))
+    check_enough(job, shared, job.min_rows)
     fractions = {"valid": job.split.valid, "test": job.split.test}
-    splits = split_rows(table.ids, fractions, derive_key(job.seed, "split"))
+    splits = split_rows(shared.ids, fractions, derive_key(job.seed, "split"))
     n_train = len(splits["train"])
     if job.batch_size > n_train:
         raise DataError(
-            f"job: batch_size = {job.batch_size}: {table.source} has {n_train} training rows; "
+            f"job: batch_size = {job.batch_size}: {shared.table.source} has {n_train} training rows; "
             f"choose at most {n_train}"
         )
-    preparation = features = None
-    if site.table.columns or site.table.categorical:
-        preparation = fit_preparation(table, splits["train"], standardize=site.prepare.scale != "none")
-        features = prepare(table, preparation)
-    return Holding(table, order_digests(job, table), splits, preparation, features)
+    if not placed.site.table.has_features:
+        return Holding(shared, splits, None, None)
+    with in_site(placed):
+        rules = placed.site.prepare.rules_for
+        preparation = gather.fit(shared, splits["train"], rules)
+        features = gather.prepare(shared, preparation, scratch)
+    return Holding(shared, splits, preparation, features)
 
 
-def hold_for_prediction(job: Job, placed: PlacedSite, preparation: Preparation | None) -> Holding:
-    """Reads a party's table for prediction, where a label is welcome but not needed.
+def hold_for_prediction(placed: PlacedSite, job: Job, shared: Shared, saved: Preparation | None) -> Holding:
+    """Prepares the shared rows as in training.
 
     Raises:
-        DataError: if the table cannot be used.
+        DataError: if a value cannot be used, or no row is shared.
     """
-    label = placed.site.label.column if placed.site.label else None
-    unordered = _read(placed, label=label, label_optional=True)
-    table = in_common_order(job, unordered)
-    features = prepare(table, preparation) if preparation else None
-    splits = {"all": np.arange(len(table), dtype=np.int64)}
-    place = {id_: number for number, id_ in enumerate(table.ids)}
-    in_file = np.array([place[id_] for id_ in unordered.ids], dtype=np.int64)
-    return Holding(table, order_digests(job, table), splits, preparation, features, in_file)
+    check_enough(job, shared, 1)
+    splits = {"all": np.arange(len(shared.ids), dtype=np.int64)}
+    if saved is None:
+        return Holding(shared, splits, None, None)
+    with in_site(placed):
+        features = gather.prepare(shared, saved, None)
+    return Holding(shared, splits, saved, features)
 
 
-def in_common_order(job: Job, table: Table) -> Table:
-    """Orders rows by a keyed hash of their ids, so that all parties have one order without talking."""
-    return table.take(common_order(table.ids, derive_key(job.seed, "order")))
+def try_out(job: Job, placed: PlacedSite, opened: Opened) -> None:
+    """Builds a party's bottom on the table's first rows, to find what is wrong before others wait.
+
+    Raises:
+        ConfigError: if the site's description of it cannot be used.
+    """
+    if not placed.site.table.has_features:
+        return
+    try:
+        with in_site(placed):
+            preparation = fit_preparation(next(opened.table.chunks()), placed.site.prepare.rules_for)
+    except DataError:
+        return  # a row that is not shared may hold anything
+    learner_of(job, placed.site, build_bottom(job, placed, preparation))
 
 
-def order_digests(job: Job, table: Table) -> np.ndarray:
-    """Returns [n] the keyed hash of each id."""
-    return digests(table.ids, derive_key(job.seed, "mark"))
+@contextmanager
+def in_site(placed: PlacedSite) -> Iterator[None]:
+    """Says in which site's table a fault is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{placed.site.party}.toml: table: {error}") from error
 
 
-def rows_of(job: Job, holding: Holding, y: torch.Tensor | None = None) -> Rows:
-    """Deals a holding's rows out in the job's batches."""
+def rows_of(
+    job: Job, holding: Holding, y: torch.Tensor | None = None, features: Features | None = None
+) -> Rows:
+    """Deals a holding's rows out in the job's batches, with its own features unless others are given."""
     return Rows(
-        holding.digests,
+        holding.shared.digests,
         holding.splits,
-        features=holding.features,
+        features=features or holding.features,
         y=y,
         batch_size=job.batch_size,
         seed=job.seed,
@@ -161,7 +205,7 @@ def build_bottom(
     with RngStream(derive_seed(job.seed, site.party, purpose)):
         return build_network(
             site.bottom or DEFAULT_BOTTOM,
-            inputs=len(preparation.numeric_names),
+            inputs=preparation.width,
             output=width,
             category_sizes=preparation.category_sizes,
             where=f"{site.party}.toml: bottom",
@@ -186,46 +230,10 @@ def learner_of(job: Job, site: Site, network: torch.nn.Module, *, training: bool
     return Learner(network, optimizer, schedule, every, device=device, clip_norm=job.clip_norm)
 
 
-def with_handshake(
-    assembly: Assembly,
-    seat: Seat,
-    trained_as: Mapping[str, Fact] | None = None,
-    on_session: Callable[[str], None] | None = None,
-) -> Seat:
-    """Puts the handshake before a seat's role.
-
-    Args:
-        assembly: the job.
-        seat: the party.
-        trained_as: for prediction, where this party's weights come from: it must be all others' too,
-            since networks of two trainings, or of two epochs, do not fit together.
-        on_session: for training, is told by what name all parties know this session.
-    """
-    hub = assembly.hub
-    peers = [peer for peer in assembly.job.parties if peer != seat.name]
-    facts: dict[str, Fact] = {
-        "vfl version": vfl.__version__,
-        "rows": len(seat.holding.table),
-        **(trained_as or {}),
-        **assembly.job.facts(),
-    }
-    nonce = secrets.token_bytes(16)
-
-    def digest(key: bytes) -> str:
-        if on_session is not None:
-            on_session(key.hex())
-        return rows_digest(seat.holding.digests, key)
-
-    async def greeted(line: Line) -> Any:  # noqa: ANN401 - what the role returns
-        await handshake.greet(line, hub, peers, facts, digest, nonce)
-        return await seat.role(line)
-
-    return replace(seat, role=greeted)
-
-
 def kinds_of(assembly: Assembly) -> tuple[type[Message], ...]:
     """Lists all that may be said in a session of this job."""
-    return (*handshake.KINDS, *assembly.protocol.messages)
+    aligning = assembly.alignment.messages if assembly.alignment else ()
+    return (*handshake.KINDS, *aligning, *assembly.protocol.messages)
 
 
 def stream_of(job: Job, site: Site, purpose: str = "training") -> RngStream:
@@ -233,19 +241,3 @@ def stream_of(job: Job, site: Site, purpose: str = "training") -> RngStream:
     return RngStream(
         derive_seed(job.seed, site.party, purpose), build_device(site.device, f"{site.party}.toml")
     )
-
-
-def _read(placed: PlacedSite, *, label: str | None, label_optional: bool) -> Table:
-    entry = placed.site.table
-    try:
-        return read_table(
-            entry.source,
-            folder=placed.folder,
-            id_column=entry.id,
-            columns=entry.columns,
-            categorical=entry.categorical,
-            label=label,
-            label_optional=label_optional,
-        )
-    except DataError as error:
-        raise DataError(f"{placed.site.party}.toml: table: {error}") from error

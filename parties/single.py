@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from parties.assembly import Assembly, PlacedSite, assemble, check_network, is_loopback
 from parties.cores import share_of_cores, threads_for
 from parties.events import Sink
 from parties.folder import Staging
 from parties.keys import read_secret
-from parties.party import Connection, predict_party, train_party
-from parties.seat import Holding
+from parties.party import Connection, align_party, predict_party, train_party
+from parties.seat import Played
 from parties.summary import REPORT_FILE
 from parties.trained import Trained
 from vfl.config.job import Job
+from vfl.data.gather import Shared
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def run_party(job: Job, placed: PlacedSite, out: Path, sink: Sink) -> PartyResul
         VflError: as its documents, its table, its peers or the network give cause.
     """
     site = placed.site
-    assembly = assemble(job, {site.party: placed})
+    assembly = assemble(job, {site.party: placed}, between_hosts=True)
     connection = connection_of(assembly, placed)
     staging = Staging(out, job.name)
     try:
@@ -51,8 +50,8 @@ def run_party(job: Job, placed: PlacedSite, out: Path, sink: Sink) -> PartyResul
     return PartyResult(summary | {"run": folder.name, "report": report}, folder)
 
 
-def run_predictor(trained: Trained, sink: Sink) -> tuple[Holding, np.ndarray | None]:
-    """Takes part in a joint prediction over the network; returns the rows, and at the label party outputs.
+def run_predictor(trained: Trained, sink: Sink) -> Played:
+    """Takes part in a joint prediction over the network; the result at the label party is raw outputs.
 
     Raises:
         VflError: as its checkpoint, its table, its peers or the network give cause.
@@ -61,8 +60,20 @@ def run_predictor(trained: Trained, sink: Sink) -> tuple[Holding, np.ndarray | N
     assembly = assemble(trained.job, {placed.site.party: placed})
     connection = connection_of(assembly, placed)
     with threads_for(placed.site.threads or _share(assembly, connection)):
-        seat, outputs = predict_party(assembly, placed.site.party, trained, sink, connection)
-    return seat.holding, outputs
+        return predict_party(assembly, placed.site.party, trained, sink, connection)
+
+
+def run_alignment(job: Job, placed: PlacedSite, sink: Sink) -> Shared:
+    """Finds this party's shared rows with the others over the network.
+
+    Raises:
+        VflError: as its documents, its table, its peers or the network give cause.
+    """
+    name = placed.site.party
+    assembly = assemble(job, {name: placed}, between_hosts=True)
+    connection = connection_of(assembly, placed)
+    with threads_for(placed.site.threads or _share(assembly, connection)):
+        return align_party(assembly, name, sink, connection)
 
 
 def connection_of(assembly: Assembly, placed: PlacedSite) -> Connection:

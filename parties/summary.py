@@ -15,9 +15,9 @@ import torch
 
 import vfl
 from parties.assembly import Assembly
-from parties.label import LabelSeat
+from parties.label import LabelPart
 from parties.seat import plan_of
-from vfl.data.features import LabelCode
+from vfl.data.labels import LabelCode
 from vfl.errors import StorageError
 from vfl.learn.outcome import Outcome
 from vfl.learn.scores import probabilities
@@ -77,7 +77,7 @@ def traffic(ledger: Ledger) -> dict[str, int]:
     return {"sent": ledger.sent_bytes, "received": ledger.received_bytes}
 
 
-def result_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Course) -> dict[str, Any]:
+def result_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Course) -> dict[str, Any]:
     """Returns the one JSON object that describes the run; the bytes of others are added where known."""
     metrics = {name: scores for name, scores in (("valid", outcome.valid), ("test", outcome.test)) if scores}
     return {
@@ -85,20 +85,20 @@ def result_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
         "run": assembly.job.name,
         "protocol": assembly.protocol.name,
         "parties": list(assembly.job.parties),
-        "rows": seat.holding.counts,
+        "rows": part.holding.counts,
         "metrics": metrics,
         "alone": course.alone,
         "seconds": round(course.seconds, 3),
-        "bytes": {seat.name: traffic(course.ledger)},
+        "bytes": {part.name: traffic(course.ledger)},
         "report": None,
     }
 
 
-def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Course) -> dict[str, Any]:
+def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Course) -> dict[str, Any]:
     """Returns all that the report is drawn from; JSON."""
     job = assembly.job
-    has_features = seat.holding.features is not None
-    assert seat.code is not None  # noqa: S101 - a label party's seat has one
+    has_features = part.holding.features is not None
+    assert part.code is not None  # noqa: S101 - a label party's part has one
     return {
         "run": job.name,
         "protocol": assembly.protocol.name,
@@ -114,9 +114,9 @@ def record_of(assembly: Assembly, seat: LabelSeat, outcome: Outcome, course: Cou
             }
             for name, party in job.parties.items()
         ],
-        "rows": seat.holding.counts,
-        "classes": list(seat.code.classes),
-        "positive": seat.code.positive,
+        "rows": part.holding.counts,
+        "classes": list(part.code.classes),
+        "positive": part.code.positive,
         "history": outcome.history,
         "best_epoch": outcome.best_epoch,
         "score": plan_of(job).metric,

@@ -13,7 +13,8 @@ from torch import Tensor
 from parties.assembly import PlacedSite
 from vfl.config.job import Fact, Job
 from vfl.config.load import load_job, load_site, write_document
-from vfl.data.features import LabelCode, Preparation
+from vfl.data.labels import LabelCode
+from vfl.data.preparation import Preparation
 from vfl.errors import ConfigError, StorageError
 from vfl.learn.checkpoint import load_checkpoint
 
@@ -48,9 +49,7 @@ def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
     write_document(folder / JOB_FILE, job)
     # Relative paths begin at the site's folder, and this copy stands elsewhere.
     table = placed.site.table
-    source = (
-        table.source if table.source.startswith("builtin:") else os.path.join(placed.folder, table.source)
-    )
+    source = os.path.join(placed.folder, table.source) if table.is_file else table.source
     secret = placed.site.secret_key and os.path.join(placed.folder, placed.site.secret_key)
     moved = placed.site.model_copy(
         update={"table": table.model_copy(update={"source": source}), "secret_key": secret}

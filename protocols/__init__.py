@@ -14,6 +14,11 @@ group `vfl.protocols`. It holds, in this order:
 - one `async def` a role, in `ROLES` for training and `PREDICTORS` for prediction.
 
 `load` reads all that into a `Protocol`. No protocol imports another.
+
+An alignment is a dialogue of another kind, which comes before a protocol: it finds out which rows all
+parties share. Its module holds the docstring, `MESSAGES`, `MOST_PARTIES`, `ROLES` (of "hub" and of "party")
+and `align`;
+`load_alignment` reads it into an `Alignment`.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ from vfl.learn.networks import one_line
 from vfl.wire.messages import Message
 
 ENTRY_POINTS: Final = "vfl.protocols"
+_ALIGNMENTS: Final = ("ids", "psi")
+_ALIGNMENT_PARTS: Final = ("MESSAGES", "MOST_PARTIES", "ROLES", "align")
 _PARTS: Final = ("Config", "MESSAGES", "HUB", "ROLES", "PREDICTORS", "check_roster", "step_bytes")
 _ARROW: Final = re.compile(r"^\s+(\w+) --(\w+)--> (\w+)", re.MULTILINE)
 _LEARNS: Final = re.compile(r"^ {4}([^\s:][^:\n]*): (.+(?:\n {5,}.+)*)$", re.MULTILINE)
@@ -58,8 +65,24 @@ class Protocol:
     predictors: Mapping[str, Callable[..., Any]]
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """Is what an alignment's module says of itself."""
+
+    name: str
+    summary: str
+    arrows: frozenset[tuple[str, str, str]]
+    """(sender role, message, receiver role) of all that may be said; the roles are hub and party."""
+    learns: Mapping[str, str]
+    """For each role, what it comes to know of the others."""
+    messages: tuple[type[Message], ...]
+    most_parties: int
+    align: Callable[..., Any]
+    """The role of every party; `protocols/psi.py` says what it is given and what it gives."""
+
+
 def names() -> list[str]:
-    """Lists every protocol at hand, own and installed."""
+    """Lists every training protocol at hand, own and installed."""
     return sorted(_own_names() | {entry.name for entry in entry_points(group=ENTRY_POINTS)})
 
 
@@ -85,26 +108,48 @@ def load(name: str) -> Protocol:
     return describe(name, module)
 
 
+def alignments() -> list[str]:
+    """Lists the ways in which parties can find out which rows they share."""
+    return sorted(_ALIGNMENTS)
+
+
+def load_alignment(name: str) -> Alignment:
+    """Loads one alignment.
+
+    Raises:
+        ConfigError: if there is none of that name.
+        RoleError: if its module lacks a part, or its parts and its docstring do not agree.
+    """
+    if name not in _ALIGNMENTS:
+        raise ConfigError(f"align = {name!r}: there is no such alignment; {suggestion(name, alignments())}")
+    return describe_alignment(name, importlib.import_module(f"{__name__}.{name}"))
+
+
+def describe_alignment(name: str, module: ModuleType) -> Alignment:
+    """Reads an alignment's module.
+
+    Raises:
+        RoleError: if it lacks a part, or its parts and its docstring do not agree.
+    """
+    summary, arrows, learns = _read(f"alignment {name}", module, _ALIGNMENT_PARTS)
+    messages = tuple(module.MESSAGES)
+    faults = list(_undrawn(set(module.ROLES), messages, arrows, learns))
+    if faults:
+        raise RoleError(f"alignment {name}: {'; '.join(faults)}; make its docstring and its parts agree")
+    return Alignment(name, summary, arrows, learns, messages, module.MOST_PARTIES, module.align)
+
+
 def describe(name: str, module: ModuleType) -> Protocol:
     """Reads a protocol's module.
 
     Raises:
         RoleError: if it lacks a part, or its parts and its docstring do not agree.
     """
-    text = module.__doc__ or ""
-    arrows = frozenset(_ARROW.findall(text))
-    _, _, after = text.partition("Who learns what:\n")
-    found = _LEARNS.findall(after.partition("\n\n")[0])
-    learns = {role: " ".join(words.split()) for role, words in found}
-    missing = [part for part in _PARTS if not hasattr(module, part)]
-    missing += ["arrows in its docstring"] * (not arrows)
-    missing += ["'Who learns what:' in its docstring"] * (not learns)
-    if missing:
-        raise RoleError(f"protocol {name}: lacks {', '.join(missing)}; see protocols/__init__.py")
+    summary, arrows, learns = _read(f"protocol {name}", module, _PARTS)
     protocol = Protocol(
         name=name,
         module=module,
-        summary=text.partition("\n")[0],
+        summary=summary,
         arrows=arrows,
         learns=learns,
         config=module.Config,
@@ -120,19 +165,46 @@ def describe(name: str, module: ModuleType) -> Protocol:
 
 
 def _own_names() -> set[str]:
-    return {module.name for module in pkgutil.iter_modules(__path__)}
+    return {module.name for module in pkgutil.iter_modules(__path__)} - set(_ALIGNMENTS)
+
+
+def _read(
+    what: str, module: ModuleType, parts: tuple[str, ...]
+) -> tuple[str, frozenset[tuple[str, str, str]], dict[str, str]]:
+    """Reads a module's docstring: summary, arrows, who learns what."""
+    text = module.__doc__ or ""
+    arrows = frozenset(_ARROW.findall(text))
+    _, _, after = text.partition("Who learns what:\n")
+    found = _LEARNS.findall(after.partition("\n\n")[0])
+    learns = {role: " ".join(words.split()) for role, words in found}
+    missing = [part for part in parts if not hasattr(module, part)]
+    missing += ["arrows in its docstring"] * (not arrows)
+    missing += ["'Who learns what:' in its docstring"] * (not learns)
+    if missing:
+        raise RoleError(f"{what}: lacks {', '.join(missing)}; see protocols/__init__.py")
+    return text.partition("\n")[0], arrows, learns
 
 
 def _disagreements(protocol: Protocol) -> Iterator[str]:
-    roles, kinds = set(protocol.roles), {kind.__name__ for kind in protocol.messages}
+    roles = set(protocol.roles)
     if protocol.hub not in roles:
         yield f"HUB = {protocol.hub!r} is none of its ROLES"
     if roles != set(protocol.predictors):
         yield "ROLES and PREDICTORS name other roles"
-    for role in sorted(roles - set(protocol.learns)):
+    yield from _undrawn(roles, protocol.messages, protocol.arrows, protocol.learns)
+
+
+def _undrawn(
+    roles: set[str],
+    messages: tuple[type[Message], ...],
+    arrows: frozenset[tuple[str, str, str]],
+    learns: Mapping[str, str],
+) -> Iterator[str]:
+    kinds = {kind.__name__ for kind in messages}
+    for role in sorted(roles - set(learns)):
         yield f"'Who learns what:' says nothing of {role}"
-    drawn = {kind for _, kind, _ in protocol.arrows}
+    drawn = {kind for _, kind, _ in arrows}
     for kind in sorted(drawn ^ kinds):
         yield f"{kind} is {'drawn and not in MESSAGES' if kind in drawn else 'in MESSAGES and not drawn'}"
-    for role in sorted({end for sender, _, to in protocol.arrows for end in (sender, to)} - roles):
+    for role in sorted({end for sender, _, to in arrows for end in (sender, to)} - roles):
         yield f"an arrow names {role}, who is none of its ROLES"

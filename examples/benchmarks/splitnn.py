@@ -30,7 +30,7 @@ from torch import nn
 
 from protocols.splitnn import MESSAGES, Embedding, EmbeddingGrad, EpochEnd, feature_party, label_party
 from vfl.data.batches import Rows
-from vfl.data.features import Features
+from vfl.data.preparation import Features
 from vfl.learn.cut import Joint
 from vfl.learn.joined import JoinedNetwork
 from vfl.learn.learner import Learner

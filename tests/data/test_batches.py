@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfl.data.batches import EVALUATION_ROWS, Batch, Rows, cuts
-from vfl.data.features import Features
+from vfl.data.preparation import Features
 from vfl.data.rows import mark
 
 

@@ -66,6 +66,20 @@ def test_the_unknown_category_has_a_vector_that_learns() -> None:
     assert not grad[1:].any()
 
 
+def test_the_unknown_category_begins_at_zero_and_the_others_as_torch_draws_them() -> None:
+    sizes = [(3, 2), (0, 1), (5, 4)]
+    torch.manual_seed(7)
+    drawn = [nn.Embedding(known + 1, dim).weight for known, dim in sizes]
+    after = torch.rand(1)
+    torch.manual_seed(7)
+    weights = [table.get_parameter("weight") for table in Embeddings(sizes).tables]
+    assert torch.equal(torch.rand(1), after)
+    for weight, wanted in zip(weights, drawn, strict=True):
+        assert not weight[0].any()
+        assert torch.equal(weight[1:], wanted[1:])
+        assert weight.requires_grad
+
+
 @pytest.mark.parametrize(
     ("known", "width"), [(0, 1), (1, 1), (2, 1), (3, 2), (10, 5), (99, 50), (100_000, 50)]
 )

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
 
+from vfl.config.load import read_toml
+from vfl.wire.zeromq import make_keys
+
 PEOPLE = 80
+NAMES = ("bank", "shop", "club")
+# Short, but not so short that a loaded machine looks like a dead one.
+SHORT = {"join_s": 30.0, "hear_s": 20.0, "reconnect_s": 1.0, "heartbeat_s": 1.0}
 
 
 def free_port() -> int:
@@ -76,6 +83,32 @@ def small_job(folder: Path, **changes: object) -> Path:
         (folder / f"{name}.toml").write_text(tomli_w.dumps({"party": name, **site}), encoding="utf-8")
     (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")
     return folder
+
+
+def on_the_network(folder: Path, **changes: object) -> Path:
+    """Writes the small job for `vfl party`: keys, an address, patience in seconds."""
+    small_job(folder, timing=SHORT, **changes)
+    job = read_toml(folder / "job.toml")
+    job["parties"]["club"]["address"] = f"tcp://127.0.0.1:{free_port()}"
+    for name in NAMES:
+        pair = make_keys()
+        secret = folder / f"{name}.secret"
+        secret.write_text(pair.secret + "\n", encoding="ascii")
+        secret.chmod(0o600)
+        job["parties"][name]["public_key"] = pair.public
+        site = read_toml(folder / f"{name}.toml") | {"secret_key": f"{name}.secret"}
+        (folder / f"{name}.toml").write_text(tomli_w.dumps(site), encoding="utf-8")
+    (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")
+    return folder
+
+
+def keep_people(folder: Path, kept: dict[str, Sequence[int]]) -> None:
+    """Leaves these lines of each party's table, by number and in this order; the header stays."""
+    for name, numbers in kept.items():
+        header, *lines = (folder / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+        (folder / f"{name}.csv").write_text(
+            "\n".join([header, *(lines[number] for number in numbers)]) + "\n", encoding="utf-8"
+        )
 
 
 def _change(document: dict[str, Any], changes: dict[str, Any]) -> None:

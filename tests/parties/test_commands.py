@@ -67,7 +67,7 @@ def test_what_one_sends_the_other_receives(output: Output) -> None:
 
 def test_progress_is_plain_lines_on_stderr_where_there_is_no_terminal(output: Output) -> None:
     lines = output.stderr.splitlines()
-    assert lines[0] == "bank: joined; 53 train, 11 valid, 16 test rows"
+    assert "bank: joined; 53 train, 11 valid, 16 test rows" in lines[:3]
     assert any(line.startswith("club: epoch 3/3, loss 0.") for line in lines)
     assert "\x1b" not in output.stderr
 

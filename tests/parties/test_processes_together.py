@@ -15,7 +15,7 @@ import pytest
 import tomli_w
 import torch
 from processes import Vfl, all_gone
-from small_jobs import free_port, small_job
+from small_jobs import NAMES, on_the_network, small_job
 
 from parties.api import Result, run
 from parties.assembly import load_placed_site
@@ -29,27 +29,7 @@ from vfl.wire.line import Line
 from vfl.wire.messages import Message
 from vfl.wire.zeromq import make_keys
 
-NAMES = ("bank", "shop", "club")
 FOR_EVER = 100_000
-# Short, but not so short that a loaded machine looks like a dead one.
-SHORT = {"join_s": 30.0, "hear_s": 20.0, "reconnect_s": 1.0, "heartbeat_s": 1.0}
-
-
-def on_the_network(folder: Path, **changes: object) -> Path:
-    """Writes the small job for `vfl party`: keys, an address, patience in seconds."""
-    small_job(folder, timing=SHORT, **changes)
-    job = read_toml(folder / "job.toml")
-    job["parties"]["club"]["address"] = f"tcp://127.0.0.1:{free_port()}"
-    for name in NAMES:
-        pair = make_keys()
-        secret = folder / f"{name}.secret"
-        secret.write_text(pair.secret + "\n", encoding="ascii")
-        secret.chmod(0o600)
-        job["parties"][name]["public_key"] = pair.public
-        site = read_toml(folder / f"{name}.toml") | {"secret_key": f"{name}.secret"}
-        (folder / f"{name}.toml").write_text(tomli_w.dumps(site), encoding="utf-8")
-    (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture
@@ -168,7 +148,7 @@ def test_misaligned_ids_are_refused_on_every_side(
     rows: Callable[[list[str]], list[str]],
     words: str,
 ) -> None:
-    folder = network()
+    folder = network(align="given")
     table = folder / "bank.csv"
     table.write_text("\n".join(rows(table.read_text().splitlines())) + "\n")
     parties = start_all(folder)

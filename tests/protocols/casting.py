@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from protocols import splitnn
 from vfl.data.batches import Batch, Rows
-from vfl.data.features import Features
+from vfl.data.preparation import Features
 from vfl.journal import Journal, Silent
 from vfl.learn.cut import CUTS, Joint, joined_width
 from vfl.learn.joined import JoinedNetwork

@@ -22,14 +22,16 @@ from liars import Change, Wrap, lying
 from torch import Tensor
 
 import protocols
+from parties.aligning import in_common, open_rows
 from parties.api import Result, run
 from parties.assembly import Assembly, assemble_folder
-from parties.party import take_seat
+from parties.party import make_part, take_seat
 from parties.predicting import predict
-from parties.seat import Seat
+from parties.seat import Part, Played, Seat
 from parties.trained import BEST
 from vfl.data.batches import Rows
 from vfl.errors import RemoteProtocolError
+from vfl.journal import Silent
 from vfl.learn.checkpoint import load_checkpoint
 from vfl.wire.codec import decode, encode, open_envelope, stamp
 from vfl.wire.line import Send
@@ -82,7 +84,7 @@ class Stage:
         return assemble_folder(self.folder)
 
     @cached_property
-    def honest(self) -> tuple[Rehearsal, dict[str, Seat]]:
+    def honest(self) -> tuple[Rehearsal, dict[str, Part]]:
         return self.play()
 
     @cached_property
@@ -96,17 +98,18 @@ class Stage:
             said for said in self.honest[0].transcript if isinstance(said.message, self.protocol.messages)
         ]
 
-    def play(self, **liars: Wrap) -> tuple[Rehearsal, dict[str, Seat]]:
+    def play(self, **liars: Wrap) -> tuple[Rehearsal, dict[str, Part]]:
         """Rehearses the whole job from new seats; `liars` wrap the roles of the parties named."""
         folder = self.folder / f"take{next(self._takes)}"
-        seats: dict[str, Seat] = {}
+        seats: dict[str, Seat[Played]] = {}
         for name in self.roster:
             (folder / name).mkdir(parents=True)
             seats[name], _ = take_seat(self.assembly, name, folder / name, lambda event: None)
         roles = {name: liars[name](seat.role) if name in liars else seat.role for name, seat in seats.items()}
         kinds = next(iter(seats.values())).kinds
         streams = {name: seat.stream for name, seat in seats.items()}
-        return rehearse(roles, kinds, streams=streams), seats
+        played = rehearse(roles, kinds, streams=streams)
+        return played, {name: result.part for name, result in played.results.items()}
 
 
 def roster_of(protocol: protocols.Protocol) -> dict[str, Player]:
@@ -175,25 +178,27 @@ def test_a_protocol_with_new_roles_is_told_what_to_add() -> None:
 
 @every_protocol
 def test_it_ends(stage: Stage) -> None:
-    rehearsal, seats = stage.honest
-    assert rehearsal.results.keys() == seats.keys()
+    rehearsal, _ = stage.honest
+    assert rehearsal.results.keys() == stage.roster.keys()
 
 
 @every_protocol
 def test_twice_with_one_seed_is_equal(stage: Stage) -> None:
-    (one, seats), (other, again) = stage.honest, stage.play()
-    assert_equal(one.results, other.results)
-    assert_same_weights(weights(seats), weights(again))
+    (one, parts), (other, again) = stage.honest, stage.play()
+    for name in stage.roster:
+        assert_equal(one.results[name].result, other.results[name].result)
+    assert_same_weights(weights(parts), weights(again))
 
 
 @every_protocol
 def test_it_learns(stage: Stage) -> None:
-    _, seats = stage.honest
-    fresh = {
-        name: take_seat(stage.assembly, name, stage.folder, lambda event: None)[0] for name in stage.roster
-    }
+    _, parts = stage.honest
+    job, fresh = stage.assembly.job, {}
+    for name, placed in stage.assembly.sites.items():
+        shared = in_common(job, open_rows(placed))
+        fresh[name] = make_part(stage.assembly, name, shared, Silent(), stage.folder)
     begun = weights(fresh)
-    for part, trained in weights(seats).items():
+    for part, trained in weights(parts).items():
         assert any(not torch.equal(begun[part][name], weight) for name, weight in trained.items()), part
 
 
@@ -251,11 +256,11 @@ def test_it_says_of_each_role_what_it_learns(stage: Stage) -> None:
 
 @every_protocol
 def test_it_stays_within_its_declared_bytes(stage: Stage) -> None:
-    seats = stage.honest[1]
+    parts = stage.honest[1]
     for name, player in stage.roster.items():
         if player.role == stage.protocol.hub or player.width is None:
             continue
-        rows = rows_of_batches(seats[name])
+        rows = rows_of_batches(parts[name])
         bounds = [stage.protocol.module.step_bytes(player.width, n) for n in rows]
         train = [said for said in stage.transcript if said.phase == "train"]
         sent = sum(said.n_bytes for said in train if said.sender == name)
@@ -325,19 +330,18 @@ def spoilt_tensors(right: Tensor) -> dict[str, Tensor]:
     return spoilt
 
 
-def weights(seats: Mapping[str, Seat]) -> dict[str, dict[str, Tensor]]:
+def weights(parts: Mapping[str, Part]) -> dict[str, dict[str, Tensor]]:
     return {
-        f"{name}/{part}": learner.weights()
-        for name, seat in seats.items()
-        for part, learner in seat.learners.items()
+        f"{name}/{network}": learner.weights()
+        for name, part in parts.items()
+        for network, learner in part.learners.items()
     }
 
 
-def rows_of_batches(seat: Seat) -> list[int]:
+def rows_of_batches(part: Part) -> list[int]:
     """Counts the rows of every training batch of every epoch."""
-    rows = Rows(
-        seat.holding.digests, seat.holding.splits, features=None, y=None, batch_size=BATCH_SIZE, seed=1
-    )
+    holding = part.holding
+    rows = Rows(holding.shared.digests, holding.splits, features=None, y=None, batch_size=BATCH_SIZE, seed=1)
     return [batch.rows for epoch in range(1, EPOCHS + 1) for batch in rows.batches("train", epoch)]
 
 

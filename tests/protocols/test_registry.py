@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from aligning import overlapping, play, small_pieces
 
 import protocols
-from protocols import splitnn
+from protocols import ids, psi, splitnn
 from vfl.errors import ConfigError, RoleError
 
 DOC = """A toy: one says, one hears.
@@ -40,6 +44,18 @@ def toy(**changes: object) -> ModuleType:
             setattr(module, part, value)
     if changes.get("__doc__", DOC) is None:
         module.__doc__ = None
+    return module
+
+
+def toy_alignment(**changes: object) -> ModuleType:
+    """Makes an alignment's module out of the one called ids; a change to None takes a part away."""
+    parts = (
+        {part: getattr(ids, part) for part in protocols._ALIGNMENT_PARTS} | {"__doc__": ids.__doc__} | changes
+    )
+    module = ModuleType("toy")
+    for part, value in parts.items():
+        if value is not None:
+            setattr(module, part, value)
     return module
 
 
@@ -151,3 +167,88 @@ def test_an_installed_protocol_that_cannot_be_imported_is_an_error_in_one_line(
     ) as it:
         protocols.load("gone")
     assert "\n" not in str(it.value)
+
+
+# --- alignments --------------------------------------------------------------------------------------
+
+
+def test_alignments_are_listed_apart_from_training_protocols() -> None:
+    assert protocols.alignments() == ["ids", "psi"]
+    assert not set(protocols.alignments()) & set(protocols.names())
+    with pytest.raises(ConfigError, match="protocol = 'psi': there is no such protocol"):
+        protocols.load("psi")
+
+
+def test_every_file_in_the_folder_is_a_protocol_or_an_alignment() -> None:
+    files = {path.stem for path in Path(protocols.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == protocols._own_names() | set(protocols.alignments())
+
+
+def test_listing_names_imports_none_of_them() -> None:
+    code = (
+        "import protocols, sys; protocols.names(); protocols.alignments(); "
+        "print([name for name in sys.modules if name.startswith('protocols.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("name", "module"), [("ids", ids), ("psi", psi)])
+def test_an_alignment_says_of_itself_what_its_module_says(name: str, module: ModuleType) -> None:
+    alignment = protocols.load_alignment(name)
+    assert alignment.name == name
+    assert alignment.align is module.align
+    assert alignment.messages == module.MESSAGES
+    assert {"hub": module.align, "party": module.align} == module.ROLES
+    assert (module.__doc__ or "").startswith(alignment.summary)
+    assert {"hub", "party"} <= set(alignment.learns)
+
+
+def test_what_psi_says_of_who_learns_what_covers_those_who_collude_or_guess() -> None:
+    learns = protocols.load_alignment("psi").learns
+    assert set(learns) == {"party", "hub", "party with guesses", "colluding parties"}
+    assert "as a number and not which" in learns["hub"]
+
+
+@pytest.mark.parametrize("name", ["ids", "psi"])
+def test_the_transcript_of_an_alignment_matches_its_arrows(name: str) -> None:
+    alignment = protocols.load_alignment(name)
+    with small_pieces(2, 2):
+        transcript = play(importlib.import_module(f"protocols.{name}"), overlapping(4)).transcript
+
+    def role(party: str) -> str:
+        return "hub" if party == "hub" else "party"
+
+    said = {(role(one.sender), type(one.message).__name__, role(one.to)) for one in transcript}
+    assert said == alignment.arrows
+    assert {one.phase for one in transcript} == {"align"}
+
+
+def test_an_unknown_alignment_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"align = 'pis': there is no such alignment; .*psi"):
+        protocols.load_alignment("pis")
+    with pytest.raises(ConfigError, match="align = 'splitnn': there is no such alignment"):
+        protocols.load_alignment("splitnn")
+
+
+@pytest.mark.parametrize("part", protocols._ALIGNMENT_PARTS)
+def test_an_alignment_that_lacks_a_part_is_refused_and_the_part_named(part: str) -> None:
+    with pytest.raises(RoleError, match=f"alignment toy: lacks {part}; see"):
+        protocols.describe_alignment("toy", toy_alignment(**{part: None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"__doc__": "A toy."}, "lacks arrows in its docstring, 'Who learns what:' in its docstring"),
+        ({"ROLES": {"hub": None, "party": None, "third": None}}, "says nothing of third"),
+        ({"MESSAGES": ids.MESSAGES[1:]}, "Salt is drawn and not in MESSAGES"),
+        ({"MESSAGES": (*ids.MESSAGES, psi.Found)}, "Found is in MESSAGES and not drawn"),
+        ({"ROLES": {"hub": None}}, "an arrow names party, who is none of its ROLES"),
+    ],
+)
+def test_an_alignment_that_disagrees_with_its_docstring_is_refused(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RoleError, match=f"alignment toy: .*{words}"):
+        protocols.describe_alignment("toy", toy_alignment(**changes))

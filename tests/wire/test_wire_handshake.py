@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from wire_network import Session
 
 from vfl.errors import PeerAborted, Refused, RemoteProtocolError
-from vfl.wire.handshake import KINDS, Hello, Verdict, differences, greet
+from vfl.wire.handshake import KINDS, Hello, agree, compare_rows, differences
 from vfl.wire.line import Line
 from vfl.wire.rehearse import rehearse
 
@@ -18,10 +18,11 @@ values = st.one_of(st.none(), st.booleans(), st.integers(-99, 99), st.text(max_s
 facts = st.dictionaries(st.text(max_size=9), values, max_size=9)
 
 
-def greeting(own: Any = FACTS, rows: str = "same") -> Any:  # noqa: ANN401 - facts and a role
+def greeting(own: Any = FACTS, rows: str = "same", count: int = 9) -> Any:  # noqa: ANN401 - facts and a role
     async def role(line: Line) -> str:
         peers = [name for name in NAMES if name != line.me]
-        await greet(line, "label", peers, own, lambda nonce: rows + nonce.hex(), b"n" * 16)
+        nonce = await agree(line, "label", peers, own, b"n" * 16)
+        await compare_rows(line, "label", peers, count, rows + nonce.hex())
         return "agreed"
 
     return role
@@ -84,6 +85,13 @@ def test_other_rows_are_named_on_both_sides() -> None:
     assert {error.exit_code for error in outcomes.values()} == {3}
 
 
+def test_another_number_of_rows_is_named_on_both_sides_with_both_numbers() -> None:
+    outcomes = play(shop=greeting(count=8))
+    assert "shop: rows: yours 9, theirs 8; " in str(outcomes["label"])
+    assert "label: rows: yours 8, theirs 9; " in str(outcomes["shop"])
+    assert 'align = "psi"' in str(outcomes["shop"])
+
+
 def test_many_differences_are_counted_not_listed() -> None:
     many = {**FACTS, **{f"key{n}": n for n in range(9)}}
     with pytest.raises(Refused, match=r"\(and 5 more\)"):
@@ -95,7 +103,6 @@ def test_facts_that_cannot_be_read_break_the_protocol(text: str) -> None:
     async def bank(line: Line) -> None:
         await line.say("label", Hello(text, b""))
         await line.hear("label", Hello)
-        await line.hear("label", Verdict)
 
     with pytest.raises(RemoteProtocolError, match="bank: sent facts that cannot be read"):
         rehearse({"label": greeting(), "bank": bank, "shop": greeting()}, KINDS)

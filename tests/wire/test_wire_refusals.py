@@ -14,7 +14,7 @@ from torch import Tensor
 from vfl.errors import PeerTimeout, RemoteProtocolError
 from vfl.wire.channel import WINDOW_MESSAGES, Bye, Join, Waiting
 from vfl.wire.codec import NO_SESSION, Buffer, encode, open_envelope, stamp
-from vfl.wire.handshake import KINDS, Hello, greet
+from vfl.wire.handshake import KINDS, Hello, agree
 from vfl.wire.inbox import MOST_MESSAGES
 from vfl.wire.line import Line
 from vfl.wire.link import Link
@@ -217,7 +217,7 @@ def test_a_hub_whose_nonce_is_no_nonce_is_named(nonce: bytes) -> None:
         await line.hear("mean", Hello)
 
     async def mean(line: Line) -> None:
-        await greet(line, "label", ["label"], {}, lambda key: "digest", b"")
+        await agree(line, "label", ["label"], {}, b"")
 
     with pytest.raises(RemoteProtocolError, match=r"label: sent a nonce of \d+ bytes"):
         rehearse({"label": hub, "mean": mean}, KINDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Literal
 
@@ -11,13 +13,18 @@ from vfl.config.job import Document
 
 MISSING: Final = ("error", "mean", "median", "most_frequent")
 DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
+_LARGEST: Final = sys.float_info.max
+_PARTS: Final[tuple[DatePart, ...]] = ("year", "month", "day", "weekday")
+
+Scale = Literal["standard", "minmax", "quantile", "none"]
 
 
 class ColumnRules(Document):
     """Says what becomes of one column; each kind of column heeds the rules that concern it."""
 
-    scale: Literal["standard", "quantile", "none"] = "standard"
-    """Numbers: to mean 0 and standard deviation 1, to a normal distribution by ranks, or as they are."""
+    scale: Scale = "standard"
+    """Numbers: to mean 0 and standard deviation 1, to 0 … 1 by the least and the greatest of the training
+    rows, to a normal distribution by ranks, or as they are."""
     missing: str | float = "error"
     """Numbers and dates: what stands in for a missing value: mean, median, most_frequent or a number."""
     missing_indicator: bool = False
@@ -30,15 +37,25 @@ class ColumnRules(Document):
     """Categories: what one that no training row had counts as; "own" keeps it apart from all known."""
     min_frequency: Annotated[int, Field(ge=1)] = 1
     """Categories: one that fewer training rows have counts as unknown."""
-    date_parts: Annotated[list[DatePart], Field(min_length=1)] = ["year", "month", "day", "weekday"]
+    date_parts: Annotated[list[DatePart], Field(min_length=1)] = Field(default_factory=lambda: list(_PARTS))
     """Dates: what is read off them; "days" is the number of days since 1970-01-01."""
 
-    @field_validator("missing")
+    @field_validator("missing", mode="before")
     @classmethod
-    def _is_a_way_or_a_number(cls, missing: str | float) -> str | float:
-        if isinstance(missing, str) and missing not in MISSING:
-            raise ValueError(f"write one of {', '.join(MISSING)}, or a number")
-        return missing
+    def _is_a_way_or_a_number(cls, missing: object) -> object:
+        if isinstance(missing, int | float) and not isinstance(missing, bool):
+            if -_LARGEST <= missing <= _LARGEST:
+                return missing
+        elif missing in MISSING:
+            return missing
+        raise ValueError(f"write one of {', '.join(MISSING)}, or a number")
+
+    @field_validator("date_parts")
+    @classmethod
+    def _names_each_once(cls, parts: list[DatePart]) -> list[DatePart]:
+        if len(set(parts)) < len(parts):
+            raise ValueError("name each part once")
+        return parts
 
 
 class PrepareEntry(ColumnRules):
@@ -54,6 +71,14 @@ class PrepareEntry(ColumnRules):
         """Returns one column's rules; where several patterns match, the later ones have the last word."""
         rules = self.model_dump(exclude={"columns"})
         for pattern, changes in self.columns.items():
-            if pattern == name or fnmatchcase(name, pattern):
+            if _matches(name, pattern):
                 rules |= changes.model_dump(exclude_unset=True)
         return ColumnRules.model_validate(rules)
+
+    def unmatched(self, names: Sequence[str]) -> list[str]:
+        """Lists the patterns under `columns` that are for none of these columns: misspelt, most likely."""
+        return [pattern for pattern in self.columns if not any(_matches(name, pattern) for name in names)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return pattern == name or fnmatchcase(name, pattern)

@@ -27,6 +27,16 @@ class TableEntry(Document):
     overlap: Annotated[float, Field(gt=0, le=1)] | None = None
     """For `dataset:NAME/PARTY`: the share of its people whom every party is to hold."""
 
+    @property
+    def has_features(self) -> bool:
+        """Whether any column is asked for beside the id and the label."""
+        return bool(self.columns or self.categorical or self.dates)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a file's path."""
+        return not self.source.startswith(("builtin:", "dataset:"))
+
 
 class LabelEntry(Document):
     """Says which column holds the label, at the party that has it."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vfl.data.features import Features
+from vfl.data.preparation import Features
 from vfl.data.rows import epoch_order, mark
 
 #: Rows a batch where nothing is learned: evaluation and prediction.

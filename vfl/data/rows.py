@@ -20,6 +20,9 @@ import numpy as np
 
 from vfl.errors import ConfigError
 
+#: Ids as `Table.read_ids` gives them, or any others that can be iterated as text.
+Ids = Sequence[str] | np.ndarray
+
 _SPAN: Final = 2**64
 _EXACT_BELOW: Final = 2**53  # from here on a float no longer holds every whole number
 
@@ -45,7 +48,7 @@ def derive_key(seed: int, purpose: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{purpose}".encode(), digest_size=32, person=b"vfl key").digest()
 
 
-def digests(ids: Sequence[str], key: bytes) -> np.ndarray:
+def digests(ids: Ids, key: bytes) -> np.ndarray:
     """Hashes each id under the key: [n] uint64."""
     keyed = hashlib.blake2b(key=key, digest_size=8)
     found = bytearray()
@@ -56,7 +59,7 @@ def digests(ids: Sequence[str], key: bytes) -> np.ndarray:
     return np.frombuffer(bytes(found), dtype="<u8").astype(np.uint64)  # [n]
 
 
-def common_order(ids: Sequence[str], key: bytes) -> np.ndarray:
+def common_order(ids: Ids, key: bytes) -> np.ndarray:
     """Orders rows by the keyed hash of their ids: [n] int64, such that `ids[order]` is common.
 
     Parties with equal sets of ids get equal `ids[order]`, however their tables are sorted, and the
@@ -65,7 +68,7 @@ def common_order(ids: Sequence[str], key: bytes) -> np.ndarray:
     return _by_digest_then_id(digests(ids, key), ids)
 
 
-def split_rows(ids: Sequence[str], fractions: Mapping[str, float], key: bytes) -> dict[str, np.ndarray]:
+def split_rows(ids: Ids, fractions: Mapping[str, float], key: bytes) -> dict[str, np.ndarray]:
     """Splits rows into "train", "valid" and "test": for each the indices into `ids`, ascending.
 
     A row's part is read off the keyed hash of its own id, so it stays where it is when other rows
@@ -113,14 +116,14 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(drawn, kind="stable").astype(np.int64)
 
 
-def _by_digest_then_id(digests: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+def _by_digest_then_id(digests: np.ndarray, ids: Ids) -> np.ndarray:
     order = np.argsort(digests, kind="stable").astype(np.int64)  # [n]
     ordered = digests[order]
     if not np.any(ordered[1:] == ordered[:-1]):
         return order
     # Two ids with one hash: by id, since a stable sort would keep each party's own order.
     plain = digests.tolist()
-    return np.array(sorted(range(len(ids)), key=lambda row: (plain[row], ids[row])), dtype=np.int64)
+    return np.array(sorted(range(len(ids)), key=lambda row: (plain[row], str(ids[row]))), dtype=np.int64)
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:

@@ -78,7 +78,9 @@ def dense(
 class Embeddings(nn.Module):
     """Turns the codes of q categorical columns into their learned vectors, side by side.
 
-    Code 0 stands for a category that the training rows do not have; it gets a vector of its own.
+    Code 0 stands for a category that the training rows do not have; it gets a vector of its own. That
+    begins at zero: where no training row has code 0 it stays there and says nothing, where a random one
+    would add noise to every prediction on a new category.
 
     Args:
         tables: For each column its number of known categories (codes 1 to that number) and width.
@@ -87,6 +89,9 @@ class Embeddings(nn.Module):
     def __init__(self, tables: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(known + 1, dim) for known, dim in tables)
+        with torch.no_grad():  # after all draws, so that they are what they would be without this
+            for table in self.tables:
+                table.get_parameter("weight")[0] = 0.0
         self.width = sum(dim for _, dim in tables)
 
     def forward(self, codes: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
-"""Before any data moves: do all parties mean the same job and hold the same rows?
+"""Before any data moves: do all parties mean the same job? And before training: the same rows?
 
-    spoke --Hello--> hub          facts: versions, every key of the job, the number of rows
-    hub --Hello--> spoke          the hub's facts, and a nonce
-    spoke --RowsDigest--> hub     keyed hash of the ordered ids
-    hub --Verdict--> spoke        whether the hub's own hash is the same
+    spoke --Hello--> hub          facts: versions and every key of the job
+    hub --Hello--> spoke          the hub's facts, and a nonce that names the session
+
+Now the rows that all share may be looked for. Then, whichever way they were found:
+
+    spoke --RowsDigest--> hub     how many rows, and the keyed hash of their ordered ids
+    hub --Verdict--> spoke        whether the hub's own are the same, and how many it has
 
 Each side compares the facts for itself, so each can name the key and both values; only facts that
 the job file holds, the release and the number of rows cross.
@@ -12,7 +15,7 @@ the job file holds, the release and the number of rows cross.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,8 +41,9 @@ class Hello(Message):
 
 @dataclass(frozen=True, eq=False)
 class RowsDigest(Message):
-    """Is the hash, keyed with the hub's nonce, of the sender's ids in the common order."""
+    """Is the hash, keyed with the hub's nonce, of the sender's ids in the common order; and their number."""
 
+    rows: int
     digest: str
 
 
@@ -48,6 +52,7 @@ class Verdict(Message):
     """Says whether the hearer's rows are the hub's; once all are, the protocol may begin."""
 
     same_rows: bool
+    rows: int
 
 
 KINDS: Final = (Hello, RowsDigest, Verdict)
@@ -63,73 +68,77 @@ def differences(mine: Mapping[str, Fact], theirs: Mapping[str, Fact]) -> list[st
     ]
 
 
-async def greet(
-    line: Line,
-    hub: str,
-    peers: Sequence[str],
-    facts: Mapping[str, Fact],
-    digest: Callable[[bytes], str],
-    nonce: bytes,
-) -> None:
-    """Runs the handshake for one party; returns when all agree.
+async def agree(line: Line, hub: str, peers: Sequence[str], facts: Mapping[str, Fact], nonce: bytes) -> bytes:
+    """Compares what one party takes for agreed; returns the session's nonce when all agree.
 
     Args:
         line: this party's line.
         hub: the party that all others compare with.
         peers: at the hub, all others.
         facts: what this party takes for agreed.
-        digest: the keyed hash of this party's ordered ids, as a function of the hub's nonce.
         nonce: at the hub, 16 fresh random bytes.
 
     Raises:
-        Refused: naming the peer, and each differing key with both values, or that the rows differ.
+        Refused: naming the peer, and each differing key with both values.
         RemoteProtocolError: if a peer's facts cannot be read.
     """
     with line.during("handshake"):
-        if line.me == hub:
-            await _greet_spokes(line, peers, facts, digest(nonce), nonce)
-        else:
-            await _greet_hub(line, hub, facts, digest)
+        if line.me != hub:
+            await line.say(hub, Hello(_to_json(facts), b""))
+            hello = await line.hear(hub, Hello)
+            if len(hello.nonce) != NONCE_BYTES:
+                raise RemoteProtocolError(hub, f"sent a nonce of {len(hello.nonce)} bytes, not {NONCE_BYTES}")
+            _compare(hub, facts, hello.facts)
+            return hello.nonce
+        for peer in peers:
+            await line.say(peer, Hello(_to_json(facts), nonce))
+        # In the order in which they speak: a peer that has found a difference ends the run right after
+        # its Hello, and this side should have compared by then.
+        still = list(peers)
+        while still:
+            peer, theirs = await line.hear_any(still, Hello)
+            still.remove(peer)
+            _compare(peer, facts, theirs.facts)
+        return nonce
 
 
-async def _greet_spokes(
-    line: Line, peers: Sequence[str], facts: Mapping[str, Fact], digest: str, nonce: bytes
-) -> None:
-    for peer in peers:
-        await line.say(peer, Hello(_to_json(facts), nonce))
-    # In the order in which they speak: a peer that has found a difference ends the run right after
-    # its Hello, and this side should have compared by then.
-    still = list(peers)
-    while still:
-        peer, hello = await line.hear_any(still, Hello)
-        still.remove(peer)
-        _compare(peer, facts, hello.facts)
-    still = list(peers)
-    while still:
-        peer, theirs = await line.hear_any(still, RowsDigest)
-        still.remove(peer)
-        if not hmac.compare_digest(theirs.digest.encode(), digest.encode()):
-            await line.say(peer, Verdict(False))
-            raise Refused(peer, _OTHER_ROWS)
-    for peer in peers:
-        await line.say(peer, Verdict(True))
+async def compare_rows(line: Line, hub: str, peers: Sequence[str], rows: int, digest: str) -> None:
+    """Makes sure that all parties hold the same rows in the same order; returns when they do.
+
+    Args:
+        line: this party's line.
+        hub: the party that all others compare with.
+        peers: at the hub, all others.
+        rows: how many this party has.
+        digest: the hash of its ordered ids, keyed with the nonce that `agree` returned.
+
+    Raises:
+        Refused: naming the peer whose rows are others.
+    """
+    with line.during("handshake"):
+        if line.me != hub:
+            await line.say(hub, RowsDigest(rows, digest))
+            verdict = await line.hear(hub, Verdict)
+            if not verdict.same_rows:
+                raise Refused(hub, _other_rows(rows, verdict.rows))
+            return
+        still = list(peers)
+        while still:
+            peer, theirs = await line.hear_any(still, RowsDigest)
+            still.remove(peer)
+            if theirs.rows != rows or not hmac.compare_digest(theirs.digest.encode(), digest.encode()):
+                await line.say(peer, Verdict(False, rows))
+                raise Refused(peer, _other_rows(rows, theirs.rows))
+        for peer in peers:
+            await line.say(peer, Verdict(True, rows))
 
 
-async def _greet_hub(line: Line, hub: str, facts: Mapping[str, Fact], digest: Callable[[bytes], str]) -> None:
-    await line.say(hub, Hello(_to_json(facts), b""))
-    hello = await line.hear(hub, Hello)
-    if len(hello.nonce) != NONCE_BYTES:
-        raise RemoteProtocolError(hub, f"sent a nonce of {len(hello.nonce)} bytes, not {NONCE_BYTES}")
-    _compare(hub, facts, hello.facts)
-    await line.say(hub, RowsDigest(digest(hello.nonce)))
-    if not (await line.hear(hub, Verdict)).same_rows:
-        raise Refused(hub, _OTHER_ROWS)
-
-
-_OTHER_ROWS: Final = (
-    "rows: as many as yours, but not the same ids; "
-    "every party's table must hold the same people, in any order"
-)
+def _other_rows(mine: int, theirs: int) -> str:
+    count = "as many as yours, but not the same ids" if mine == theirs else f"yours {mine}, theirs {theirs}"
+    return (
+        f"rows: {count}; all must hold the same people, in any order: "
+        f'set align = "psi" in the job to train on those that all share'
+    )
 
 
 def _compare(peer: str, mine: Mapping[str, Fact], text: str) -> None:

@@ -1,0 +1,176 @@
+"""Whom do we share? A party's ids before it knows, and its rows in the common order after."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+import vfl
+from parties.assembly import Assembly, PlacedSite
+from parties.events import Sink
+from vfl.config.job import Fact, Job
+from vfl.config.load import suggestion
+from vfl.data.gather import Shared
+from vfl.data.rows import common_order, derive_key, digests, rows_digest
+from vfl.data.table import Table, open_table
+from vfl.errors import ConfigError, DataError
+from vfl.wire import handshake
+from vfl.wire.handshake import NONCE_BYTES
+from vfl.wire.line import Line
+
+_TELL_EVERY_S: Final = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Is a party's table before the others are asked: its columns are chosen and its ids are read.
+
+    Attributes:
+        table: the table, whose other values are not yet read.
+        ids: [n] canonical ids in the table's own order.
+    """
+
+    table: Table
+    ids: np.ndarray
+
+
+def open_rows(placed: PlacedSite, *, label_optional: bool = False) -> Opened:
+    """Opens a party's table and reads its ids.
+
+    Raises:
+        ConfigError: if an exception in `prepare.columns` is of no column.
+        DataError: if the table, a column or an id cannot be used.
+    """
+    site, entry = placed.site, placed.site.table
+    try:
+        table = open_table(
+            entry.source,
+            folder=placed.folder,
+            id_column=entry.id,
+            columns=entry.columns,
+            categorical=entry.categorical,
+            dates=entry.dates,
+            date_format=entry.date_format,
+            missing=entry.missing,
+            overlap=entry.overlap,
+            label=site.label.column if site.label else None,
+            label_optional=label_optional,
+        )
+        _check_exceptions(placed, table)
+        return Opened(table, table.read_ids())
+    except DataError as error:
+        raise DataError(f"{site.party}.toml: table: {error}") from error
+
+
+def _check_exceptions(placed: PlacedSite, table: Table) -> None:
+    names = [*table.numeric_names, *table.categorical_names, *table.date_names]
+    for pattern in placed.site.prepare.unmatched(names):
+        known = suggestion(pattern, names) if names else "no column is asked for"
+        raise ConfigError(
+            f"{placed.site.party}.toml: prepare.columns.{pattern}: is no column of the table; {known}"
+        )
+
+
+def in_common(job: Job, opened: Opened, places: np.ndarray | None = None) -> Shared:
+    """Puts rows into the order that follows from the job's seed and their ids, equal at all parties.
+
+    Args:
+        job: the job.
+        opened: the party's table.
+        places: [m] the rows that all share; all rows by default.
+    """
+    n = len(opened.ids)
+    places = np.arange(n, dtype=np.int64) if places is None else places
+    ids = opened.ids[places]
+    order = common_order(ids, derive_key(job.seed, "order"))
+    ids = ids[order]
+    return Shared(opened.table, ids, places[order], digests(ids, derive_key(job.seed, "mark")), n)
+
+
+async def find_shared(line: Line, assembly: Assembly, opened: Opened, sink: Sink) -> Shared:
+    """Finds, with the other parties, the rows that all of them hold.
+
+    Raises:
+        RemoteError: as a peer gives cause.
+    """
+    job, name = assembly.job, line.me
+    if assembly.alignment is None:
+        return in_common(job, opened)
+    with line.during("align"):
+        places = await assembly.alignment.align(
+            line,
+            hub=assembly.hub,
+            roster=list(job.parties),
+            ids=opened.ids,
+            threads=torch.get_num_threads(),
+            progress=_told(sink, name),
+        )
+    return in_common(job, opened, places)
+
+
+def check_enough(job: Job, shared: Shared, least: int) -> None:
+    """Refuses to go on with too few rows.
+
+    Raises:
+        DataError: if the parties share fewer than `least`.
+    """
+    found = len(shared.ids)
+    if found >= least:
+        return
+    table = shared.table.source
+    if job.align == "given":
+        raise DataError(
+            f"{table}: has {found} rows, and the job wants min_rows = {least} at the least: give it more, or "
+            f"lower min_rows in the job"
+        )
+    raise DataError(
+        f"{table}: all parties share {found} of its {shared.of} rows, and {least} are wanted at the least: "
+        f"see that table.id names the same kind of id at every party, written alike"
+        + (", or lower min_rows in the job" if found and least > 1 else "")
+    )
+
+
+async def agree(line: Line, assembly: Assembly, trained_as: dict[str, Fact] | None = None) -> bytes:
+    """Compares the job, and for prediction the training, with all others; returns the session's nonce.
+
+    Raises:
+        RemoteError: as for `vfl.wire.handshake.agree`.
+    """
+    facts = {"vfl version": vfl.__version__, **(trained_as or {}), **assembly.job.facts()}
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return await handshake.agree(line, assembly.hub, _peers(assembly, line.me), facts, nonce)
+
+
+async def compare_rows(line: Line, assembly: Assembly, shared: Shared, session: bytes) -> None:
+    """Makes sure that all parties hold the same rows in the same order.
+
+    Raises:
+        Refused: naming the peer whose rows are others.
+    """
+    digest = rows_digest(shared.digests, session)
+    peers = _peers(assembly, line.me)
+    await handshake.compare_rows(line, assembly.hub, peers, len(shared.ids), digest)
+
+
+def _peers(assembly: Assembly, name: str) -> Sequence[str]:
+    return [peer for peer in assembly.job.parties if peer != name]
+
+
+def _told(sink: Sink, name: str) -> Callable[[int, int], None]:
+    """Passes progress on a few times a second."""
+    next_at = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal next_at
+        now = time.monotonic()
+        if now >= next_at or done == total:
+            next_at = now + _TELL_EVERY_S
+            sink({"event": "align", "party": name, "done": done, "total": total})
+
+    return tell
