@@ -135,7 +135,12 @@ def _summary(assembly: Assembly, results: Mapping[str, dict[str, Any]]) -> dict[
     """Joins the parties' results into the run's; paths in it begin at the run's folder."""
     label = assembly.job.with_role("label")[0]
     traffic = {name: result["bytes"][name] for name, result in results.items()}
-    return results[label] | {"bytes": traffic, "report": f"{label}/{results[label]['report']}"}
+    of = {name: result["table_rows"][name] for name, result in results.items()}
+    return results[label] | {
+        "table_rows": of,
+        "bytes": traffic,
+        "report": f"{label}/{results[label]['report']}",
+    }
 
 
 def _fetch_datasets(assembly: Assembly, sink: Sink) -> None:

@@ -163,6 +163,7 @@ def finish(
             "protocol": assembly.protocol.name,
             "parties": list(assembly.job.parties),
             "rows": part.holding.counts,
+            "table_rows": {part.name: part.holding.shared.of},
             "metrics": {},
             "alone": {},
             "seconds": round(time.perf_counter() - clock, 3),

@@ -25,7 +25,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         click.echo(f"  (alone: {_alone_words(summary['alone'])})")
     for name, counts in summary["bytes"].items():
         sent, received = readable_bytes(counts["sent"]), readable_bytes(counts["received"])
-        click.echo(f"  {name}: sent {sent}, received {received}")
+        of = summary["table_rows"][name]
+        share = f"{sum(rows.values())} of its {of} rows shared; " if of != sum(rows.values()) else ""
+        click.echo(f"  {name}: {share}sent {sent}, received {received}")
     if summary["report"]:
         click.echo(f"report: {summary['report']}")
 

@@ -86,6 +86,7 @@ def result_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
         "protocol": assembly.protocol.name,
         "parties": list(assembly.job.parties),
         "rows": part.holding.counts,
+        "table_rows": {part.name: part.holding.shared.of},
         "metrics": metrics,
         "alone": course.alone,
         "seconds": round(course.seconds, 3),
@@ -131,6 +132,7 @@ def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
             "python": platform.python_version(),
         },
         "seed": job.seed,
+        "aligned": {"by": job.align, "of": part.holding.shared.of},
     }
 
 

@@ -55,10 +55,23 @@ def test_training_on_overlapping_tables_is_training_on_those_joined_beforehand(
     expected = run(joined_beforehand(tmp_path / "given"), in_process=True, out=tmp_path)
     found = run(overlapping(tmp_path / align, align), in_process=True, out=tmp_path)
     assert sum(found.rows.values()) == len(SHARED)
+    assert found.summary["table_rows"] == {name: len(own) for name, own in OWN.items()}
     assert found.metrics == expected.metrics
     assert found.alone == expected.alone
     assert found.predictions == expected.predictions
     assert weights(found) == weights(expected)
+
+
+def test_the_report_and_the_summary_say_how_rows_were_found_and_how_many(
+    tmp_path: Path, vfl: Callable[..., Any]
+) -> None:
+    answer = vfl("run", overlapping(tmp_path / "job", "ids"), "--in-process")
+    assert answer.exit_code == 0
+    assert f"bank: {len(SHARED)} of its {len(OWN['bank'])} rows shared; sent" in answer.stdout
+    page = (tmp_path / "runs" / "small" / "club" / "report.html").read_text(encoding="utf-8")
+    assert f"all parties share {len(SHARED)} of the label party’s {len(OWN['club'])} rows" in page
+    assert "by salted hashes of the ids, which whoever can guess an id can test" in page
+    assert "every party, in aligning by ids" in page
 
 
 def test_processes_find_and_train_what_one_process_does(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def test_json_is_one_object_of_the_documented_shape(output: Output, folder: Path
     assert output.stdout.count("\n") == 1
     found = json.loads(output.stdout)
     assert list(found) == [
-        "status", "run", "protocol", "parties", "rows", "metrics", "alone", "seconds", "bytes", "report",
+        "status", "run", "protocol", "parties", "rows", "table_rows", "metrics", "alone", "seconds", "bytes",
+        "report",
     ]  # fmt: skip
     assert found["status"] == "finished"
     assert (found["run"], found["protocol"]) == ("small", "splitnn")

@@ -64,6 +64,13 @@ class Traffic(TypedDict):
     waited_s: float
 
 
+class Aligned(TypedDict):
+    """How the rows that all share were found, and how many the label party's own table has."""
+
+    by: str
+    of: int
+
+
 class Record(TypedDict):
     """All that a report says of a run. Any list and any dictionary may be empty."""
 
@@ -87,3 +94,4 @@ class Record(TypedDict):
     ledger: list[Traffic]
     versions: dict[str, str]
     seed: NotRequired[int | None]
+    aligned: NotRequired[Aligned | None]
