@@ -17,9 +17,11 @@ from parties.events import Sink
 from vfl.config.job import Fact, Job
 from vfl.config.load import suggestion
 from vfl.data.gather import Shared
+from vfl.data.preparation import Preparation
 from vfl.data.rows import common_order, derive_key, digests, rows_digest
 from vfl.data.table import Table, open_table
-from vfl.errors import ConfigError, DataError
+from vfl.data.text import shown
+from vfl.errors import ConfigError, DataError, TooFewRows
 from vfl.wire import handshake
 from vfl.wire.handshake import NONCE_BYTES
 from vfl.wire.line import Line
@@ -40,29 +42,56 @@ class Opened:
     ids: np.ndarray
 
 
-def open_rows(placed: PlacedSite, *, label_optional: bool = False) -> Opened:
-    """Opens a party's table and reads its ids.
+def open_rows(placed: PlacedSite) -> Opened:
+    """Opens a party's table for training and reads its ids.
 
     Raises:
         ConfigError: if an exception in `prepare.columns` is of no column.
         DataError: if the table, a column or an id cannot be used.
     """
+    entry = placed.site.table
+    opened = _open(placed, entry.columns, entry.categorical, entry.dates, label_optional=False)
+    _check_exceptions(placed, opened.table)
+    return opened
+
+
+def open_to_predict(placed: PlacedSite, saved: Preparation | None) -> Opened:
+    """Opens a party's table for prediction, with the columns that it was trained on, and reads its ids.
+
+    A label is welcome but not needed.
+
+    Raises:
+        DataError: if the table, a column or an id cannot be used.
+    """
+    if saved is None:
+        return _open(placed, (), (), (), label_optional=True)
+    names = (saved.numeric_names, saved.categorical_names, saved.date_names)
+    return _open(placed, *names, label_optional=True)
+
+
+def _open(
+    placed: PlacedSite,
+    columns: Sequence[str],
+    categorical: Sequence[str],
+    dates: Sequence[str],
+    *,
+    label_optional: bool,
+) -> Opened:
     site, entry = placed.site, placed.site.table
     try:
         table = open_table(
             entry.source,
             folder=placed.folder,
             id_column=entry.id,
-            columns=entry.columns,
-            categorical=entry.categorical,
-            dates=entry.dates,
+            columns=columns,
+            categorical=categorical,
+            dates=dates,
             date_format=entry.date_format,
             missing=entry.missing,
             overlap=entry.overlap,
             label=site.label.column if site.label else None,
             label_optional=label_optional,
         )
-        _check_exceptions(placed, table)
         return Opened(table, table.read_ids())
     except DataError as error:
         raise DataError(f"{site.party}.toml: table: {error}") from error
@@ -106,7 +135,7 @@ async def find_shared(line: Line, assembly: Assembly, opened: Opened, sink: Sink
         places = await assembly.alignment.align(
             line,
             hub=assembly.hub,
-            roster=list(job.parties),
+            roster=sorted(job.parties),  # each host may list them in an order of its own
             ids=opened.ids,
             threads=torch.get_num_threads(),
             progress=_told(sink, name),
@@ -114,24 +143,31 @@ async def find_shared(line: Line, assembly: Assembly, opened: Opened, sink: Sink
     return in_common(job, opened, places)
 
 
-def check_enough(job: Job, shared: Shared, least: int) -> None:
+def check_enough(job: Job, shared: Shared, least: int, example: object = None) -> None:
     """Refuses to go on with too few rows.
 
+    Args:
+        job: the job.
+        shared: the rows that all parties hold.
+        least: how many are wanted.
+        example: one of this party's own ids, to be shown to its own user.
+
     Raises:
-        DataError: if the parties share fewer than `least`.
+        TooFewRows: if the parties share fewer than `least`.
     """
     found = len(shared.ids)
     if found >= least:
         return
     table = shared.table.source
     if job.align == "given":
-        raise DataError(
+        raise TooFewRows(
             f"{table}: has {found} rows, and the job wants min_rows = {least} at the least: give it more, or "
             f"lower min_rows in the job"
         )
-    raise DataError(
+    like = f" (here as in {shown(example)})" if example is not None else ""
+    raise TooFewRows(
         f"{table}: all parties share {found} of its {shared.of} rows, and {least} are wanted at the least: "
-        f"see that table.id names the same kind of id at every party, written alike"
+        f"see that table.id names the same kind of id at every party, written alike{like}"
         + (", or lower min_rows in the job" if found and least > 1 else "")
     )
 

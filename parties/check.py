@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from parties.aligning import in_common, open_rows
 from parties.assembly import Assembly, PlacedSite
-from parties.label import build_joint, coded_labels, contributors_of
-from parties.seat import Holding, build_bottom, hold, learner_of
+from parties.cores import share_of_cores
+from parties.label import coded_labels, contributors_of, joint_learner
+from parties.seat import build_bottom, hold, learner_of, split_shared
 from vfl.data.batches import EVALUATION_ROWS, cuts
-from vfl.data.preparation import Preparation
+from vfl.data.gather import Shared
+from vfl.errors import DataError, TooFewRows
 from vfl.learn.networks import parameter_count
+
+_TRIALS: Final = 500  # about 40 ms
 
 
 @dataclass(frozen=True)
 class SiteCheck:
-    """Is what one party can know of itself."""
+    """Is what one party can know of itself.
+
+    Attributes:
+        party: its name.
+        rows: how many rows each split has; where rows are to be aligned, at the most.
+        columns: how many it brings.
+        parameters: of each of its networks that can be built by now.
+        warnings: faults in rows that matter only if all parties share them.
+    """
 
     party: str
     rows: dict[str, int]
     columns: int
     parameters: dict[str, int]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class AlignmentCost:
+    """Is about what private set intersection will cost a party; None where nothing tells."""
+
+    seconds: float
+    sent_bytes: int
 
 
 def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
@@ -32,17 +57,62 @@ def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
         DataError: if its table cannot be used.
     """
     job, site = assembly.job, placed.site
-    holding = hold(job, placed, in_common(job, open_rows(placed)))
+    opened = open_rows(placed)
+    shared = in_common(job, opened)
+    rows = _most_rows(assembly, shared)
+    table = opened.table
+    columns = len(table.numeric_names) + len(table.categorical_names) + len(table.date_names)
     parameters: dict[str, int] = {}
-    if holding.preparation is not None:
-        bottom = build_bottom(job, placed, holding.preparation)
-        learner_of(job, site, bottom)
-        parameters["bottom"] = parameter_count(bottom)
     if job.parties[site.party].role == "label":
-        parameters |= _check_label(assembly, placed, holding)
-    preparation = holding.preparation
-    columns = _columns(preparation) if preparation else 0
-    return SiteCheck(site.party, holding.counts, columns, parameters)
+        parameters["trunk"] = parameter_count(joint_learner(assembly, placed).network)
+    warnings = []
+    try:
+        holding = hold(job, placed, shared, Path(tempfile.gettempdir()))
+        if holding.preparation is not None:
+            bottom = build_bottom(job, placed, holding.preparation)
+            learner_of(job, site, bottom)
+            parameters = {"bottom": parameter_count(bottom), **parameters}
+        if job.parties[site.party].role == "label":
+            coded_labels(job, placed, holding)
+    except DataError as error:
+        if assembly.alignment is None:
+            raise
+        warnings.append(f"{error} (of no matter unless all parties share that row)")
+    return SiteCheck(site.party, rows, columns, parameters, warnings)
+
+
+def _most_rows(assembly: Assembly, shared: Shared) -> dict[str, int]:
+    """Counts the rows of each split as though all parties shared all of this one's."""
+    if assembly.alignment is None:
+        return {name: len(rows) for name, rows in split_shared(assembly.job, shared).items()}
+    try:
+        splits = split_shared(assembly.job.model_copy(update={"align": "given"}), shared)
+    except TooFewRows as error:
+        raise TooFewRows(f"{error}; and of these rows some may not be shared") from error
+    return {name: len(rows) for name, rows in splits.items()}
+
+
+def alignment_cost(assembly: Assembly, sizes: Sequence[int]) -> AlignmentCost | None:
+    """Bounds what private set intersection costs a party: each multiplies every party's points once.
+
+    Args:
+        assembly: the job.
+        sizes: how many rows each known party has; the others are taken for as large as the largest.
+    """
+    if assembly.job.align != "psi" or not sizes:
+        return None
+    from vfl.crypto.group import POINT_BYTES, hash_to_point, multiply, random_scalar
+
+    k = len(assembly.job.parties)
+    points = sum(sizes) + (k - len(sizes)) * max(sizes)
+    scalar, began = random_scalar(), time.perf_counter()
+    for number in range(_TRIALS):
+        multiply(hash_to_point(str(number), b""), scalar)
+    a_point = (time.perf_counter() - began) / _TRIALS
+    threads = share_of_cores(k if len(sizes) == k else 1)
+    # Of k sets, every party says all but one onward, and the one that it keeps in half the bytes.
+    sent = POINT_BYTES * (points - min(sizes)) + POINT_BYTES // 2 * max(sizes)
+    return AlignmentCost(points * a_point / threads, sent)
 
 
 def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str, Any]]:
@@ -68,21 +138,6 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
     return table
 
 
-def _columns(preparation: Preparation) -> int:
-    named = (preparation.numeric_names, preparation.categorical_names, preparation.date_names)
-    return sum(map(len, named))
-
-
 def _dealt(rows: int, size: int) -> list[int]:
     """Lists the sizes of the batches that so many rows make."""
     return [stop - start for start, stop in cuts(rows, size)]
-
-
-def _check_label(assembly: Assembly, placed: PlacedSite, holding: Holding) -> dict[str, int]:
-    job, site = assembly.job, placed.site
-    coded_labels(job, placed, holding)
-    widths = contributors_of(assembly)
-    width = job.parties[site.party].width
-    joint = build_joint(assembly, placed, widths | ({site.party: width} if width else {}))
-    learner_of(job, site, joint)
-    return {"trunk": parameter_count(joint)}

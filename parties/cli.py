@@ -168,12 +168,12 @@ def align(
     with reporting(False, debug):
         from parties.display import Display
         from parties.single import run_alignment
-        from parties.summary import write_text
+        from parties.summary import csv_text, write_text
 
         agreed, placed = _job_and_site(job, site, overrides, insecure)
         with Display([placed.site.party]) as display:
             shared = run_alignment(agreed, placed, display)
-        text = "\n".join([placed.site.table.id, *map(str, shared.ids)]) + "\n"
+        text = csv_text([[placed.site.table.id], *([name] for name in shared.ids.tolist())])
         if out:
             write_text(out, text)
             where = f"; they are in {out}"
@@ -226,19 +226,34 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
       vfl check job.toml bank.toml
     """
     with reporting(as_json, debug):
-        from parties.check import check_site, traffic_of
+        from parties.check import alignment_cost, check_site, traffic_of
         from parties.printing import print_check
 
         assembly = _assembly_to_check(job, site, overrides)
         with answer_alone():
             checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
         traffic = traffic_of(assembly, checks[0].rows if checks else None)
+        aligning = alignment_cost(assembly, [sum(found.rows.values()) for found in checks])
         if as_json:
-            found = {"status": "valid", "run": assembly.job.name, "protocol": assembly.protocol.name}
+            job_facts = {
+                "run": assembly.job.name,
+                "protocol": assembly.protocol.name,
+                "align": assembly.job.align,
+            }
             sites = [dataclasses.asdict(site_check) for site_check in checks]
-            print_json({**found, "parties": sites, "traffic": traffic, "learned": dict(assembly.learned)})
+            cost = dataclasses.asdict(aligning) if aligning else None
+            print_json(
+                {
+                    "status": "valid",
+                    **job_facts,
+                    "aligning": cost,
+                    "parties": sites,
+                    "traffic": traffic,
+                    "learned": dict(assembly.learned),
+                }
+            )
         else:
-            print_check(assembly, checks, traffic)
+            print_check(assembly, checks, traffic, aligning)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -269,11 +284,14 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
         elif as_json:
             if out:
                 prediction.write(out)
-            print_json({"status": "finished", "rows": len(prediction.ids), "metrics": prediction.metrics,
+            print_json({"status": "finished", "rows": len(prediction.ids), "table_rows": prediction.of,
+                         "metrics": prediction.metrics,
                          "predictions": str(out) if out else prediction.rows()})  # fmt: skip
         elif out:
             prediction.write(out)
-            tell(f"{len(prediction.ids)} predictions are in {out}{_scored(prediction)}")
+            tell(
+                f"{len(prediction.ids)} predictions are in {out}{_unshared(prediction)}{_scored(prediction)}"
+            )
         else:
             click.echo(prediction.to_csv(), nl=False)
 
@@ -364,6 +382,11 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
         return assemble(load_job(job, overrides), {}, job.name, between_hosts=True)
     agreed, placed = _job_and_site(job, site, overrides)
     return assemble(agreed, {placed.site.party: placed}, job.name, between_hosts=True)
+
+
+def _unshared(prediction: Prediction) -> str:
+    left = prediction.of - len(prediction.ids)
+    return f"; {left} of the label party's {prediction.of} rows are not at every party" if left else ""
 
 
 def _scored(prediction: Prediction) -> str:

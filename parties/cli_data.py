@@ -39,7 +39,7 @@ def data() -> None:
 @_json
 @_debug
 def list_datasets(as_json: bool, debug: bool) -> None:
-    r"""Show the data sets, who holds what in each, and whether the originals are on this machine.
+    """Show the data sets, who holds what in each, and whether the originals are on this machine.
 
     \b
     Example:
@@ -49,9 +49,11 @@ def list_datasets(as_json: bool, debug: bool) -> None:
         from vfl.datasets.catalogue import DATASETS
 
         if as_json:
+            _check_folder()
             described = [_described(dataset) for dataset in DATASETS.values()]
             print_json({"status": "finished", "datasets": described})
             return
+        _check_folder()
         for dataset in DATASETS.values():
             _print_dataset(dataset)
 
@@ -77,7 +79,7 @@ def get(
     as_json: bool,
     debug: bool,
 ) -> None:
-    r"""Write one file a party of a public data set, and print how each party's site names its file.
+    """Write one file a party of a public data set, and print how each party's site names its file.
 
     \b
     Examples:
@@ -106,6 +108,13 @@ def get(
         tell(f"cite: {dataset.citation}")
         for party in dataset.parties if dataset.shares_rows else ():
             click.echo(_site(party, paths[party.name]))
+
+
+def _check_folder() -> None:
+    """Raises a ConfigError where VFL_DATA names no folder."""
+    from vfl.datasets.originals import where
+
+    where("", [])
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:
@@ -140,7 +149,8 @@ def _print_dataset(dataset: Dataset) -> None:
     click.echo(f"{click.style(dataset.name, bold=True)}  {dataset.rows:,} rows")
     for line in [dataset.what, *map(_holding, dataset.parties), f"licence: {dataset.licence}"]:
         click.echo(wrapped(line, "    "))
-    click.echo(f"    originals: {at}")  # as one line: it may be a path
+    checked = "" if at == "scikit-learn" or _where(dataset) is None else " (by name; not yet checked)"
+    click.echo(f"    originals: {at}{checked}")  # as one line: it may be a path
 
 
 def _holding(party: Party) -> str:
@@ -222,4 +232,4 @@ def _site(party: Party, path: Path) -> str:
         site["prepare"] = {"missing_category": "own"}
     if party.label:
         site["label"] = {"column": party.label}
-    return f"# {path.parent / party.name}.toml\n{tomli_w.dumps(site)}"
+    return f"# for {path.parent / party.name}.toml, which is not written:\n{tomli_w.dumps(site)}"

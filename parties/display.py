@@ -14,6 +14,7 @@ from rich.text import Text
 from parties.events import Event
 
 _PLAIN_EVERY_S: Final = 2.0
+_ALIGN_EVERY_S: Final = 10.0
 _COST: Final = ("rows/s", "sent", "received")
 #: The live table's columns, each with the terminal's width from which on there is room for it.
 _COLUMNS: Final = {"epoch": 0, "step": 60, "loss": 0, "rows/s": 90, "sent": 90, "received": 90}
@@ -72,7 +73,11 @@ class Display:
             return self._seldom(event["party"], line)
         if event["event"] == "align":
             line = f"{event['party']}: {_aligning(self._rows[event['party']], event)}"
-            return line if event["done"] == event["total"] else self._seldom(f"align {event['party']}", line)
+            return (
+                line
+                if event["done"] == event["total"]
+                else self._seldom(event["party"], line, _ALIGN_EVERY_S)
+            )
         if event["event"] == "epoch" and event.get("loss") is not None:
             last = event["epoch"] == event["epochs"]
             line = _epoch_line(event, self._rows[event["party"]])
@@ -81,9 +86,9 @@ class Display:
             return f"{event['party']}: joined; {_counts(event['rows'])}"
         return _PLAIN.get(event["event"], "").format(**event)
 
-    def _seldom(self, topic: str, line: str) -> str:
+    def _seldom(self, topic: str, line: str, every_s: float = _PLAIN_EVERY_S) -> str:
         now = time.monotonic()
-        if now - self._printed.get(topic, 0.0) < _PLAIN_EVERY_S:
+        if now - self._printed.get(topic, 0.0) < every_s:
             return ""
         self._printed[topic] = now
         return line
@@ -155,7 +160,7 @@ def _aligning(row: dict[str, Any], event: Event) -> str:
     now, done, total = time.monotonic(), event["done"], max(event["total"], 1)
     began, before = row.setdefault("aligning since", (now, done))
     words = f"finding the rows that all share: {100 * done // total} %"
-    if done > before and now - began > 1.0:
+    if total > done > before and now - began > 1.0:
         words += f", about {(now - began) * (total - done) / (done - before):.0f} s left"
     return words
 
@@ -192,4 +197,6 @@ def _names(names: list[str]) -> str:
 
 
 def _counts(rows: dict[str, int]) -> str:
+    if "all" in rows:
+        return f"{rows['all']} rows"
     return ", ".join(f"{count} {name}" for name, count in rows.items()) + " rows"

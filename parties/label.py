@@ -59,9 +59,7 @@ def label_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, 
     rows = rows_of(job, holding, y)
     contributors = contributors_of(assembly)
     own = _own_bottom(assembly, placed, holding.preparation)
-    joint = learner_of(
-        job, placed.site, build_joint(assembly, placed, _widths(assembly, contributors, own is not None))
-    )
+    joint = joint_learner(assembly, placed)
 
     async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
         return await assembly.protocol.roles["label"](
@@ -133,6 +131,16 @@ def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelC
             positive=placed.site.label.positive,
         )
         return code, encode_labels(column, code)
+
+
+def joint_learner(assembly: Assembly, placed: PlacedSite) -> Learner:
+    """Builds cut and trunk, ready to train; what they are follows from the job and the site alone.
+
+    Raises:
+        ConfigError: if the cut, the trunk or the optimiser cannot be used.
+    """
+    widths = _widths(assembly, contributors_of(assembly), placed.site.table.has_features)
+    return learner_of(assembly.job, placed.site, build_joint(assembly, placed, widths))
 
 
 def contributors_of(assembly: Assembly) -> dict[str, int]:

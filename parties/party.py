@@ -10,12 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from parties.aligning import Opened, agree, compare_rows, find_shared, in_common, open_rows
+from parties.aligning import (
+    Opened,
+    agree,
+    check_enough,
+    compare_rows,
+    find_shared,
+    in_common,
+    open_rows,
+    open_to_predict,
+)
 from parties.alone import train_alone
 from parties.assembly import Assembly
 from parties.events import RunJournal, Sink
 from parties.feature import feature_part, feature_predictor
-from parties.label import LabelPart, label_part, label_predictor
+from parties.label import LabelPart, joint_learner, label_part, label_predictor
 from parties.seat import Part, Played, Seat, kinds_of, stream_of, try_out
 from parties.summary import (
     LEDGER_FILE,
@@ -43,7 +52,7 @@ from vfl.wire.zeromq import KeyPair, Port
 
 T = TypeVar("T")
 
-_FAREWELL_S = 2.0
+_FAREWELL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[
     made = make(in_common(job, opened)) if assembly.alignment is None else None
     if made is None:
         try_out(job, placed, opened)
+        if job.parties[name].role == "label":
+            joint_learner(assembly, placed)
     journal.stream = stream_of(job, placed.site)
     write_documents(folder, job, placed)
 
@@ -89,7 +100,11 @@ def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[
         session = await agree(line, assembly)
         journal.begin_session(session.hex())
         return await _play(
-            line, assembly, session, made or await _made(line, assembly, opened, make, sink), sink
+            line,
+            assembly,
+            session,
+            made or await _made(line, assembly, opened, job.min_rows, make, sink),
+            sink,
         )
 
     return Seat(name, role, kinds_of(assembly), journal.stream), journal
@@ -106,9 +121,10 @@ def make_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, s
 
 
 async def _made(
-    line: Line, assembly: Assembly, opened: Opened, make: Callable[[Shared], Part], sink: Sink
+    line: Line, assembly: Assembly, opened: Opened, least: int, make: Callable[[Shared], Part], sink: Sink
 ) -> Part:
     shared = await find_shared(line, assembly, opened, sink)
+    check_enough(assembly.job, shared, least, opened.ids[0])
     sink({"event": "phase", "party": line.me, "phase": "reading its columns"})
     return make(shared)
 
@@ -203,13 +219,13 @@ def predictor_seat(assembly: Assembly, name: str, trained: Trained, sink: Sink) 
     def make(shared: Shared) -> Part:
         return (label_predictor if is_label else feature_predictor)(assembly, name, shared, trained)
 
-    opened = open_rows(placed, label_optional=True)
+    opened = open_to_predict(placed, trained.preparation)
     made = make(in_common(job, opened)) if assembly.alignment is None else None
 
     async def role(line: Line) -> Played:
         session = await agree(line, assembly, trained.facts)
         return await _play(
-            line, assembly, session, made or await _made(line, assembly, opened, make, sink), sink
+            line, assembly, session, made or await _made(line, assembly, opened, 1, make, sink), sink
         )
 
     return Seat(name, role, kinds_of(assembly), stream_of(job, placed.site, "prediction"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from parties.events import Sink
 from parties.local import predict_in_process
 from parties.seat import Played
 from parties.single import run_predictor
-from parties.summary import prediction_columns, write_text
+from parties.summary import csv_text, prediction_columns, write_text
 from parties.trained import JOB_FILE, Trained, load_trained
 from vfl.data.gather import Shared, read_labels
 from vfl.data.labels import LabelCode, encode_labels
@@ -35,6 +33,7 @@ class Prediction:
         code: what the outputs stand for.
         metrics: scores, where the label party's table has the label.
         on_trained_rows: whether these are the rows that were trained on too, so that `metrics` flatter.
+        of: how many rows the label party's table has; those that not all parties hold have no prediction.
     """
 
     ids: list[str]
@@ -42,6 +41,7 @@ class Prediction:
     code: LabelCode
     metrics: dict[str, float]
     on_trained_rows: bool = False
+    of: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns one dict a row: id, prediction and probabilities."""
@@ -50,12 +50,8 @@ class Prediction:
 
     def to_csv(self) -> str:
         """Writes the rows as CSV text."""
-        text = io.StringIO()
         header, columns = prediction_columns(self.code, self.output)
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["id", *header])
-        writer.writerows(zip(self.ids, *columns, strict=True))
-        return text.getvalue()
+        return csv_text([["id", *header], *zip(self.ids, *columns, strict=True)])
 
     def write(self, path: Path) -> None:
         """Writes the rows into a CSV file.
@@ -122,7 +118,8 @@ def _prediction(label: Trained, played: Played) -> Prediction:
     shared, output = played.part.holding.shared, played.result
     rows = shared.in_table_order
     scores = _scores(shared, label.job.task, label.code, output)
-    return Prediction(shared.ids[rows].tolist(), output[rows], label.code, scores, not label.has_new_rows)
+    ids, trained = shared.ids[rows].tolist(), not label.has_new_rows
+    return Prediction(ids, output[rows], label.code, scores, trained, shared.of)
 
 
 def _scores(shared: Shared, task: str, code: LabelCode, output: np.ndarray) -> dict[str, float]:

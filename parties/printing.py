@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import click
 
 from parties.assembly import Assembly
-from parties.check import SiteCheck
+from parties.check import AlignmentCost, SiteCheck
 from parties.display import readable_bytes
 
 
@@ -18,10 +19,10 @@ def print_summary(summary: dict[str, Any]) -> None:
     size = f"{len(summary['parties'])} parties, {sum(rows.values())} rows"
     click.echo(f"{summary['run']}: {size}, {summary['seconds']:.1f} s")
     if test:
-        click.echo(f"  {'test score':<20}{'together':>10}{'alone':>10}")
+        click.echo(f"  {'test score':<18}{'together':>9}{'alone':>9}")
         for name, value in test.items():
-            other = f"{alone[name]:>10.4f}" if name in alone else f"{'-':>10}"
-            click.echo(f"  {name:<20}{value:>10.4f}{other}")
+            other = f"{alone[name]:>9.4f}" if name in alone else f"{'-':>9}"
+            click.echo(f"  {name:<18}{value:>9.4f}{other}")
         click.echo(f"  (alone: {_alone_words(summary['alone'])})")
     for name, counts in summary["bytes"].items():
         sent, received = readable_bytes(counts["sent"]), readable_bytes(counts["received"])
@@ -41,7 +42,12 @@ def _alone_words(alone: dict[str, Any]) -> str:
     return f"the label party with no columns of its own: it predicts the {shares}"
 
 
-def print_check(assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[str, Any]]) -> None:
+def print_check(
+    assembly: Assembly,
+    checks: list[SiteCheck],
+    traffic: list[dict[str, Any]],
+    aligning: AlignmentCost | None = None,
+) -> None:
     """Prints what `vfl check` found."""
     job = assembly.job
     kind = f"{assembly.protocol.name}, {job.task}, {len(job.parties)} parties, {job.epochs} epochs"
@@ -49,8 +55,15 @@ def print_check(assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[
     for found in checks:
         rows = ", ".join(f"{count} {name}" for name, count in found.rows.items())
         parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
-        click.echo(f"  {found.party}: {found.columns} columns; rows: {rows}; parameters: {parameters}")
-    click.echo(f"bytes, at {job.batch_size} rows a step:")
+        most = "rows" if assembly.alignment is None else "rows, at the most"
+        click.echo(f"  {found.party}: {found.columns} columns; {most}: {rows}; parameters: {parameters}")
+        for warning in found.warnings:
+            click.echo(f"    warning: {warning}")
+    if aligning is not None:
+        sent = readable_bytes(aligning.sent_bytes)
+        click.echo(f"aligning by psi: about {aligning.seconds:.0f} s and up to {sent} sent by each party")
+    most = "" if assembly.alignment is None else ", with all rows shared"
+    click.echo(f"bytes, at {job.batch_size} rows a step{most}:")
     for row in traffic:
         line = f"  {row['party']}: width {row['width']}, sends {readable_bytes(row['sent_a_step'])} and "
         line += f"receives {readable_bytes(row['received_a_step'])} a step"
@@ -65,4 +78,5 @@ def print_check(assembly: Assembly, checks: list[SiteCheck], traffic: list[dict[
 
 def wrapped(text: str, indent: str) -> str:
     """Sets a paragraph for a terminal."""
-    return click.wrap_text(text, width=96, initial_indent=indent, subsequent_indent=indent + "  ")
+    width = min(96, shutil.get_terminal_size((96, 24)).columns)
+    return click.wrap_text(text, width=width, initial_indent=indent, subsequent_indent=indent + "  ")

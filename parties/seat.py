@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from vfl.data.batches import Rows
 from vfl.data.gather import Shared
 from vfl.data.preparation import Features, Preparation, fit_preparation
 from vfl.data.rows import derive_key, split_rows
-from vfl.errors import DataError
+from vfl.errors import DataError, TooFewRows
 from vfl.learn.learner import Learner, build_device
 from vfl.learn.networks import build_network
 from vfl.learn.optimise import build_optimizer, build_schedule
@@ -108,22 +109,31 @@ def hold(job: Job, placed: PlacedSite, shared: Shared, scratch: Path | None = No
     Raises:
         DataError: if a value, or the number of rows against the job's, cannot be used.
     """
+    splits = split_shared(job, shared)
+    if not placed.site.table.has_features:
+        return Holding(shared, splits, None, None)
+    with in_site(placed):
+        preparation = gather.fit(shared, splits["train"], placed.site.prepare.rules_for)
+        features = gather.prepare(shared, preparation, scratch)
+    return Holding(shared, splits, preparation, features)
+
+
+def split_shared(job: Job, shared: Shared) -> dict[str, np.ndarray]:
+    """Splits the shared rows by the keyed hash of their ids.
+
+    Raises:
+        DataError: if they are too few for the job.
+    """
     check_enough(job, shared, job.min_rows)
     fractions = {"valid": job.split.valid, "test": job.split.test}
     splits = split_rows(shared.ids, fractions, derive_key(job.seed, "split"))
     n_train = len(splits["train"])
     if job.batch_size > n_train:
-        raise DataError(
+        raise TooFewRows(
             f"job: batch_size = {job.batch_size}: {shared.table.source} has {n_train} training rows; "
             f"choose at most {n_train}"
         )
-    if not placed.site.table.has_features:
-        return Holding(shared, splits, None, None)
-    with in_site(placed):
-        rules = placed.site.prepare.rules_for
-        preparation = gather.fit(shared, splits["train"], rules)
-        features = gather.prepare(shared, preparation, scratch)
-    return Holding(shared, splits, preparation, features)
+    return splits
 
 
 def hold_for_prediction(placed: PlacedSite, job: Job, shared: Shared, saved: Preparation | None) -> Holding:
@@ -137,7 +147,7 @@ def hold_for_prediction(placed: PlacedSite, job: Job, shared: Shared, saved: Pre
     if saved is None:
         return Holding(shared, splits, None, None)
     with in_site(placed):
-        features = gather.prepare(shared, saved, None)
+        features = gather.prepare(shared, saved, Path(tempfile.gettempdir()))
     return Holding(shared, splits, saved, features)
 
 
@@ -146,12 +156,17 @@ def try_out(job: Job, placed: PlacedSite, opened: Opened) -> None:
 
     Raises:
         ConfigError: if the site's description of it cannot be used.
+        DataError: if a value in the first rows cannot be read.
     """
     if not placed.site.table.has_features:
         return
+    with in_site(placed):
+        first = next(opened.table.chunks())  # what cannot be read is a fault, whoever shares the row
+    rules = placed.site.prepare.rules_for
+    if any(rules(name).encode == "one-hot" for name in opened.table.categorical_names):
+        return  # how many columns that makes only the shared rows tell
     try:
-        with in_site(placed):
-            preparation = fit_preparation(next(opened.table.chunks()), placed.site.prepare.rules_for)
+        preparation = fit_preparation(first, rules)
     except DataError:
         return  # a row that is not shared may hold anything
     learner_of(job, placed.site, build_bottom(job, placed, preparation))

@@ -1,4 +1,4 @@
-"""One party on its own host: `vfl party` and `vfl predict RUN/PARTY`."""
+"""One party on its own host: `vfl party`, `vfl align` and `vfl predict RUN/PARTY`."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +59,13 @@ def write_text(path: Path, text: str) -> None:
         raise StorageError(
             f"{path}: cannot be written ({error.strerror}); free some space, or use --out"
         ) from error
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Writes rows as CSV, a line each."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - anything JSON can say

@@ -67,7 +67,7 @@ from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
 MOST_PARTIES: Final = 16
-MOST_IDS: Final = 2**31  # so many bits fill the largest frame that the wire carries
+MOST_IDS: Final = 2**28  # beyond, honest points could look like repeated ones by their first 8 bytes
 
 CHUNK_POINTS = 4096  # about a quarter of a second's work on one core
 PIECE_VALUES = 16384

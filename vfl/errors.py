@@ -4,6 +4,7 @@
     ├── LocalError              something on this side is wrong; the remedy is here
     │   ├── ConfigError         a job, a site or an option               exit 2
     │   ├── DataError           a table, a column, a value               exit 2
+    │   │   └── TooFewRows      fewer rows than the job wants            exit 2
     │   ├── StorageError        a disk that is full, a folder not ours   exit 7
     │   ├── RoleError           a role asked its line for something illegal
     │   ├── Deadlock            a rehearsal in which nobody can go on
@@ -33,6 +34,7 @@ REASONS: Final[dict[str, int]] = {
     "protocol": 6,
     "config": 8,
     "data": 8,
+    "few": 2,
     "storage": 8,
     "interrupted": 8,
     "failed": 8,
@@ -67,6 +69,12 @@ class DataError(LocalError):
 
     exit_code = 2
     reason = "data"
+
+
+class TooFewRows(DataError):
+    """Is raised where the rows that all parties share are too few for the job; all find that out."""
+
+    reason = "few"
 
 
 class StorageError(LocalError):
@@ -161,6 +169,7 @@ _WORDS: Final[dict[str, str]] = {
     "protocol": "ended the run: a peer broke the protocol",
     "config": "ended the run: its own configuration cannot be used; its own terminal says why",
     "data": "ended the run: its own table cannot be used; its own terminal says why",
+    "few": "ended the run: all parties together share too few rows for min_rows or batch_size in the job",
     "storage": "ended the run: it cannot write its own files; its own terminal says why",
     "interrupted": "ended the run: it was interrupted",
     "failed": "ended the run: it failed; its own terminal says why",

@@ -148,3 +148,12 @@ def test_an_unknown_key_names_the_known_ones(model: type[BaseModel]) -> None:
 def test_reading_a_folder_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read \(IsADirectoryError\); check the path"):
         read_toml(tmp_path)
+
+
+def test_an_override_may_quote_a_part_of_its_key() -> None:
+    found = override({}, ['prepare.columns."a.b".scale="none"', "plain.key=1", "PAY_*.x=2"])
+    assert found == {
+        "prepare": {"columns": {"a.b": {"scale": "none"}}},
+        "plain": {"key": 1},
+        "PAY_*": {"x": 2},
+    }

@@ -140,7 +140,7 @@ def test_a_file_that_is_gone_after_it_was_opened_is_one_line(tmp_path: Path) -> 
         (pa.array(["u", None, "u"]).dictionary_encode(), ["u", "", "u"]),
         ([1.0, None, 0.5], ["1", "", "0.5"]),
         ([float("nan"), -0.0, 1e300], ["", "0", canonical_text(1e300)]),
-        ([True, None, False], ["True", "", "False"]),
+        ([True, None, False], ["true", "", "false"]),
         ([Decimal("2.00"), None, Decimal("2.50")], ["2", "", "2.50"]),
         ([2**60 + 1, None, -3], [str(2**60 + 1), "", "-3"]),
         ([date(2020, 2, 29), None], ["2020-02-29", ""]),

@@ -130,6 +130,32 @@ def test_a_fault_in_a_row_names_it(tmp_path: Path, wanted: list[str]) -> None:
         gather.read_rows(shared, np.arange(300))
 
 
+def test_a_table_that_loses_rows_while_it_is_read_is_refused(tmp_path: Path, wanted: list[str]) -> None:
+    shared = shared_of(write(tmp_path), wanted)
+    preparation = gather.fit(shared, np.arange(300), lambda name: RULES)
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    (tmp_path / "t.csv").write_text("\n".join(lines[:200]) + "\n")
+    for read in (
+        lambda: gather.prepare(shared, preparation, None),
+        lambda: gather.fit(shared, np.arange(300), lambda name: RULES),
+        lambda: gather.read_labels(shared, task="multiclass"),
+    ):
+        with pytest.raises(DataError, match="it has changed while it was read"):
+            read()
+
+
+def test_categories_are_counted_in_all_training_rows(
+    tmp_path: Path, wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = shared_of(write(tmp_path), wanted)
+    whole = gather.fit(shared, np.arange(300), lambda name: RULES).to_json()
+    monkeypatch.setattr(gather, "FIT_ROWS", 1)
+    monkeypatch.setattr(gather, "FIT_VALUES", 3)
+    sampled = gather.fit(shared, np.arange(300), lambda name: RULES).to_json()
+    assert sampled != whole
+    assert sampled["categories"] == whole["categories"]
+
+
 def test_a_table_that_changes_while_it_is_read_is_refused(tmp_path: Path, wanted: list[str]) -> None:
     shared = shared_of(write(tmp_path), wanted)
     write(tmp_path, np.arange(N)[::-1])

@@ -31,7 +31,7 @@ def every(column: LabelColumn) -> np.ndarray:
         ([0, 1, 1], ("0", "1")),
         ([1.0, -1.0, 1.0], ("-1", "1")),
         (["10", "9", "9"], ("9", "10")),
-        ([True, False, True], ("False", "True")),
+        ([True, False, True], ("false", "true")),
         (["yes", "No", "yes"], ("No", "yes")),
     ],
 )

@@ -25,7 +25,7 @@ from vfl.data.text import canonical_text, did_you_mean, parse_date, parse_number
         (0.5, "0.5"),
         ("007", "007"),
         ("0.50", "0.50"),
-        (True, "True"),
+        (True, "true"),
         ("e\u0301", "\u00e9"),
         (Decimal("2.00"), "2"),
         (None, ""),
@@ -102,3 +102,9 @@ def test_a_close_name_is_proposed_or_else_the_first_few() -> None:
     assert did_you_mean("incom", ["age", "income"]) == "did you mean 'income'?"
     known = [f"c{at}" for at in range(9)]
     assert did_you_mean("zzz", known) == "there is 'c0', 'c1', 'c2', 'c3', 'c4', 'c5' and 3 more"
+
+
+def test_truth_values_and_short_floats_are_written_as_text_tables_have_them() -> None:
+    assert {canonical_text(value) for value in (True, "True", "true", "TRUE", np.True_)} == {"true"}
+    assert canonical_text(np.float32(0.1)) == canonical_text("0.1") == canonical_text(0.1) == "0.1"
+    assert canonical_text(np.float32(3)) == "3"

@@ -55,7 +55,9 @@ def test_what_get_prints_is_how_each_site_names_its_file(tmp_path: Path) -> None
     parts = done.stdout.split("# ")[1:]
     sites = [Site.model_validate(tomllib.loads(part.partition("\n")[2])) for part in parts]
     assert [site.party for site in sites] == ["clinic", "town"]
-    assert [part.partition("\n")[0] for part in parts] == [f"{tmp_path}/{site.party}.toml" for site in sites]
+    assert [part.partition("\n")[0] for part in parts] == [
+        f"for {tmp_path}/{site.party}.toml, which is not written:" for site in sites
+    ]
     assert sites[0].label is not None
     assert (sites[0].table.columns, sites[0].label.column) == (["height"], "ill")
     assert (sites[1].table.columns, sites[1].table.categorical) == ([], ["town"])

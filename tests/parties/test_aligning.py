@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from processes import Vfl
 from small_jobs import NAMES, PEOPLE, keep_people, on_the_network, small_job
 
 from parties.api import Result, run
 from parties.predicting import predict
+from vfl.config.load import read_toml
 from vfl.errors import DataError
 from vfl.learn.checkpoint import load_checkpoint
 
@@ -101,6 +104,37 @@ def test_too_few_shared_rows_end_the_run_and_leave_nothing(tmp_path: Path, vfl: 
     assert not (tmp_path / "runs" / "small").exists()
 
 
+def test_too_few_shared_rows_are_nobodys_own_fault_on_any_host(
+    tmp_path: Path, start: Callable[..., Vfl]
+) -> None:
+    folder = on_the_network(tmp_path / "net", min_rows=61)
+    keep_people(folder, OWN)
+    parties = {name: start("party", folder / "job.toml", folder / f"{name}.toml") for name in NAMES}
+    assert {name: party.wait() for name, party in parties.items()} == dict.fromkeys(NAMES, 2)
+    for party in parties.values():
+        assert "min_rows" in party.err
+        assert "its own table cannot be used" not in party.err
+
+
+def test_check_says_what_only_this_table_shows(tmp_path: Path, vfl: Callable[..., Any]) -> None:
+    folder = overlapping(tmp_path / "job", "psi", min_rows=71)
+    answer = vfl("check", folder)
+    assert answer.exit_code == 2
+    assert "has 70 rows, and the job wants min_rows = 71" in answer.stderr
+    assert "some may not be shared" in answer.stderr
+    assert "all parties share" not in answer.stderr
+
+
+def test_what_cannot_be_read_is_found_before_anyone_aligns(tmp_path: Path, vfl: Callable[..., Any]) -> None:
+    folder = overlapping(tmp_path / "job", "psi")
+    with (folder / "bank.csv").open("a") as table:
+        table.write("stranger,much,1\n")
+    answer = vfl("run", folder, "--in-process")
+    assert answer.exit_code == 2
+    assert "'much' in column 'income' at id 'stranger' is not a number" in answer.stderr
+    assert "finding the rows" not in answer.stderr
+
+
 def test_a_batch_larger_than_the_shared_training_rows_is_refused(
     tmp_path: Path, vfl: Callable[..., Any]
 ) -> None:
@@ -119,6 +153,7 @@ def test_nobody_in_common_says_what_to_look_at(tmp_path: Path) -> None:
 def test_predictions_are_of_the_shared_people_in_the_label_partys_order(tmp_path: Path) -> None:
     result = run(overlapping(tmp_path / "job", "psi"), in_process=True, out=tmp_path)
     prediction = predict(result.folder)
+    assert prediction.of == len(OWN["club"])
     assert prediction.ids == [f"p{number:03d}" for number in OWN["club"] if number in SHARED]
     test = {row["id"]: float(row["p_yes"]) for row in result.predictions}
     joint = {row["id"]: row["p_yes"] for row in prediction.rows()}
@@ -202,6 +237,77 @@ def test_a_party_killed_while_aligning_ends_all(tmp_path: Path, start: Callable[
     parties["bank"].saw("finding the rows that all share")
     parties["bank"].signal(signal.SIGKILL)
     assert {parties[name].wait() for name in ("shop", "club")} == {4}
+
+
+def test_a_party_interrupted_while_aligning_ends_all(tmp_path: Path, start: Callable[..., Vfl]) -> None:
+    folder = on_the_network(tmp_path / "net")
+    many = "id,income,debt\n" + "".join(f"q{number},1,2\n" for number in range(60_000))
+    (folder / "bank.csv").write_text(many)
+    parties = {name: start("party", folder / "job.toml", folder / f"{name}.toml") for name in NAMES}
+    parties["bank"].saw("finding the rows that all share")
+    parties["bank"].signal(signal.SIGINT)
+    assert {name: party.wait() for name, party in parties.items()} == {"bank": 130, "shop": 8, "club": 8}
+    assert all("Traceback" not in party.err for party in parties.values())
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_hosts_may_list_the_parties_in_orders_of_their_own(tmp_path: Path, start: Callable[..., Vfl]) -> None:
+    folder = on_the_network(tmp_path / "net")
+    keep_people(folder, OWN)
+    job = read_toml(folder / "job.toml")
+    parties = {}
+    for place, name in enumerate(NAMES):
+        turned = dict([*job["parties"].items()][place:] + [*job["parties"].items()][:place])
+        mine = folder / f"job-{name}.toml"
+        mine.write_text(tomli_w.dumps(job | {"parties": turned}))
+        parties[name] = start("align", mine, folder / f"{name}.toml", "--out", tmp_path / f"{name}.out")
+    assert {name: party.wait() for name, party in parties.items()} == dict.fromkeys(NAMES, 0)
+    assert len({(tmp_path / f"{name}.out").read_text() for name in NAMES}) == 1
+
+
+def test_a_mistake_in_the_trunk_is_found_before_anyone_aligns(
+    tmp_path: Path, vfl: Callable[..., Any]
+) -> None:
+    folder = overlapping(tmp_path / "job", "psi", club={"trunk": {"preset": "mlpp"}})
+    answer = vfl("run", folder, "--in-process")
+    assert answer.exit_code == 2
+    assert "mlpp" in answer.stderr
+    assert "finding the rows" not in answer.stderr
+
+
+def strange_row(folder: Path) -> None:
+    """Gives the shop one row, of a person that no other party knows, with a fourth town and no visits."""
+    with (folder / "shop.csv").open("a") as table:
+        table.write("stranger,,1,far away\n")
+
+
+def test_a_row_that_is_not_shared_may_hold_anything(tmp_path: Path, vfl: Callable[..., Any]) -> None:
+    untouched = {
+        "table": {"source": "shop.csv", "columns": ["visits"], "categorical": ["town"]},
+        "prepare": {"encode": "one-hot"},
+        "bottom": {"preset": "none"},
+    }
+    folder = overlapping(tmp_path / "job", "ids", shop=untouched)
+    strange_row(folder)
+    assert vfl("run", folder, "--in-process").exit_code == 0
+    answer = vfl("check", folder)
+    assert answer.exit_code == 0
+    assert "rows, at the most" in answer.stdout
+    assert "warning: shop.toml: table: shop.csv: missing value" in answer.stdout
+    assert "unless all parties share that row" in answer.stdout
+
+
+def test_check_tells_what_aligning_will_cost(tmp_path: Path, vfl: Callable[..., Any]) -> None:
+    folder = overlapping(tmp_path / "job", "psi")
+    assert "aligning by psi: about 0 s and up to" in vfl("check", folder).stdout
+    found = json.loads(vfl("check", folder, "--json").stdout)
+    assert found["align"] == "psi"
+    result = run(folder, in_process=True, out=tmp_path)
+    sent = {
+        name: sum(row["sent_bytes"] for row in result.ledger[name] if row["phase"] == "align")
+        for name in NAMES
+    }
+    assert 0 < found["aligning"]["sent_bytes"] < max(sent.values()) < found["aligning"]["sent_bytes"] + 3000
 
 
 def test_an_exception_for_no_column_is_a_mistake(tmp_path: Path, vfl: Callable[..., Any]) -> None:

@@ -77,7 +77,7 @@ def test_people_read_scores_together_and_alone(vfl: Callable[..., Output], folde
     result = vfl("run", folder, "--in-process", "--set", "epochs=1")
     assert result.exit_code == 0
     assert "small: 3 parties, 80 rows" in result.stdout
-    assert "together     alone" in result.stdout
+    assert "together    alone" in result.stdout
     assert "club: sent" in result.stdout
     assert result.stdout.splitlines()[-1] == "report: runs/small/club/report.html"
 

@@ -119,6 +119,16 @@ def test_new_people_with_unknown_categories_are_predicted(result: Result, tmp_pa
     assert prediction.metrics["auc"] > 0.8
 
 
+def test_new_files_need_the_trained_columns_and_no_others(result: Result, tmp_path: Path) -> None:
+    write(tmp_path, first=10_000)
+    columns = {"msisdn": np.array([f"K{10_000 + person}\u00e9" for person in range(N)], dtype=object)}
+    columns |= {"minutes": np.full(N, 300.0), "calls": np.arange(N) % 5}
+    columns |= {name: np.array(["a"] * N, dtype=object) for name in ("plan", "remark")}
+    write_file(tmp_path / "telecom.parquet", columns)  # without `note`, and with a text that was not there
+    tables = {"bank": tmp_path / "bank.csv", "telecom": tmp_path / "telecom.parquet"}
+    assert len(predict(result.folder, tables).ids) == SHARED + 60
+
+
 def test_processes_do_the_same(result: Result, folder: Path, tmp_path: Path) -> None:
     apart = run(folder, out=tmp_path)
     assert apart.metrics == result.metrics

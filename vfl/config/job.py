@@ -88,7 +88,7 @@ class Job(Document):
     align: Literal["psi", "ids", "given"] | None = None
     """How the parties find the rows that they share; see `protocols`. By default psi between hosts."""
     min_rows: Annotated[int, Field(ge=1)] = 32
-    """The fewest shared rows to train or to predict on, so that no model knows a handful of people."""
+    """The fewest shared rows to train on, so that no model knows a handful of people."""
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     ahead: Annotated[int, Field(ge=0, le=32)] = 0

@@ -77,7 +77,7 @@ def override(document: dict[str, Any], overrides: Iterable[str]) -> dict[str, An
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {text}: write it as key=value, for example --set epochs=3")
-        *path, last = key.strip().split(".")
+        *path, last = _parse_key(key.strip())
         place = document
         for part in path:
             place = place.setdefault(part, {})
@@ -131,6 +131,19 @@ def _model_inside(annotation: Any) -> Any:  # noqa: ANN401 - annotations are any
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_inside(part))), None)
+
+
+def _parse_key(text: str) -> list[str]:
+    """Parts a dotted key as TOML does, quoted parts and all; what TOML would not take, at its dots."""
+    try:
+        found: Any = tomllib.loads(f"{text} = 0")
+    except tomllib.TOMLDecodeError:
+        return text.split(".")
+    parts = []
+    while isinstance(found, dict):
+        ((part, found),) = found.items()
+        parts.append(part)
+    return parts
 
 
 def _parse_value(text: str) -> Any:  # noqa: ANN401 - a TOML value is any

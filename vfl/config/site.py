@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vfl.config.job import Document
 from vfl.config.prepare import PrepareEntry
@@ -14,7 +14,7 @@ class TableEntry(Document):
     """Says where this party's rows are and which columns it brings."""
 
     source: str
-    """A .csv, .tsv or .parquet file, relative to the site file, or `builtin:NAME`."""
+    """A .csv, .tsv or .parquet file, relative to the site file, `builtin:NAME` or `dataset:NAME/PARTY`."""
     id: str = "id"
     columns: list[str] = Field(default_factory=list)
     """Names or patterns (`mean *`) of numeric columns; `!pattern` leaves out. Never the id or the label."""
@@ -26,6 +26,13 @@ class TableEntry(Document):
     """Texts that mean that a value is missing, beside those that always do."""
     overlap: Annotated[float, Field(gt=0, le=1)] | None = None
     """For `dataset:NAME/PARTY`: the share of its people whom every party is to hold."""
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_format(cls, form: str | None) -> str | None:
+        if form is not None and "%" not in form:
+            raise ValueError('write it as strptime does, such as "%d/%m/%Y"')
+        return form
 
     @property
     def has_features(self) -> bool:

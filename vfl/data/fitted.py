@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
@@ -87,22 +88,30 @@ class Category:
         return self.vocabulary.index(self.most_frequent) + 1
 
 
-def fit_category(sample: Chunk, place: int, way: ColumnRules) -> Category:
+def fit_category(
+    sample: Chunk, place: int, way: ColumnRules, counted: Mapping[str, int] | None = None
+) -> Category:
     """Finds the vocabulary of the categorical column at `place`.
+
+    Args:
+        sample: training rows.
+        place: the column's.
+        way: its rules.
+        counted: how many of all training rows each category has, where the sample is but some of them.
 
     Raises:
         DataError: a value is missing where none may be, or in every row; or there are too many categories.
     """
     source, name = sample.source, sample.categorical_names[place]
     texts = sample.categorical[:, place].tolist()
-    counts = Counter(texts)
+    counts = Counter(texts if counted is None else counted)
     gone = counts.pop("", 0)
     if not counts and way.missing_category != "own":
         raise DataError(
             f"{source}: column {name!r} is missing in every training row: leave it out, or set "
             f'{key_of(name, "missing_category")} to "own"'
         )
-    if gone and way.missing_category == "error":
+    if gone and way.missing_category == "error" and "" in texts:  # else whoever prepares that row says so
         refuse_missing(sample, texts.index(""), name, "missing_category", "own")
     known = {text for text, count in counts.items() if count >= way.min_frequency}
     if way.encode == "one-hot" and len(known) > _MOST_ONE_HOT:

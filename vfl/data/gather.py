@@ -12,10 +12,11 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ from vfl.data.preparation import Features, Preparation, fit_preparation
 from vfl.data.table import Chunk, Table, join_chunks
 from vfl.errors import DataError, StorageError
 
-#: So many values at the most are looked at to fit scales, ranks and categories, of the first training rows
-#: in the common order, which is that of a hash and so a random sample; but never fewer rows than these.
+#: So many values at the most are looked at to fit scales, ranks and fills, of the first training rows in
+#: the common order, which is that of a hash and so a random sample; but never fewer rows than these.
 FIT_VALUES: Final = 2**22
 FIT_ROWS: Final = 2**12
 IN_MEMORY_BYTES: Final = 2**28
@@ -58,7 +59,10 @@ class Shared:
 
 
 def fit(shared: Shared, train: np.ndarray, rules: Callable[[str], ColumnRules]) -> Preparation:
-    """Fits a preparation on the training rows, or on `FIT_VALUES` of their values where they are more.
+    """Fits a preparation on the training rows.
+
+    Scales, ranks and fills are those of `FIT_VALUES` of their values, where there are more; categories are
+    counted in all rows.
 
     Args:
         shared: this party's rows.
@@ -70,7 +74,18 @@ def fit(shared: Shared, train: np.ndarray, rules: Callable[[str], ColumnRules]) 
     """
     table = shared.table
     columns = len(table.numeric_names) + len(table.categorical_names) + len(table.date_names)
-    return fit_preparation(read_rows(shared, train[: max(FIT_ROWS, FIT_VALUES // max(1, columns))]), rules)
+    some = train[: max(FIT_ROWS, FIT_VALUES // max(1, columns))]
+    counts = _counts(shared, train) if len(some) < len(train) and table.categorical_names else None
+    return fit_preparation(read_rows(shared, some), rules, counts)
+
+
+def _counts(shared: Shared, train: np.ndarray) -> dict[str, Counter[str]]:
+    """Counts each column's categories in all training rows."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in shared.table.categorical_names}
+    for chunk, _ in _chunks(shared, train, features=True, label=None):
+        for place, name in enumerate(chunk.categorical_names):
+            counts[name].update(chunk.categorical[:, place].tolist())
+    return counts
 
 
 def read_rows(shared: Shared, rows: np.ndarray) -> Chunk:
@@ -139,7 +154,7 @@ def _chunks(
     places = shared.places if rows is None else shared.places[rows]  # [m]
     ids = shared.ids if rows is None else shared.ids[rows]
     by_place = np.argsort(places, kind="stable")
-    ordered = places[by_place]
+    ordered, dealt = places[by_place], 0
     for chunk in shared.table.chunks(features=features, label=label):
         first, last = np.searchsorted(ordered, [chunk.start, chunk.start + len(chunk)])
         if first == last:
@@ -147,8 +162,15 @@ def _chunks(
         numbers = by_place[first:last]
         found = chunk.take(ordered[first:last] - chunk.start)
         if not np.array_equal(found.ids, ids[numbers].astype(object)):
-            raise DataError(f"{shared.table.source}: it has changed while it was read: start anew")
+            _refuse_changed(shared.table)
+        dealt += len(numbers)
         yield found, numbers
+    if dealt < len(ordered):
+        _refuse_changed(shared.table)
+
+
+def _refuse_changed(table: Table) -> NoReturn:
+    raise DataError(f"{table.source}: it has changed while it was read: start anew")
 
 
 def _let_go(array: np.ndarray) -> None:

@@ -57,7 +57,11 @@ class Features:
     codes: torch.Tensor | None
 
 
-def fit_preparation(sample: Chunk, rules: Callable[[str], ColumnRules]) -> Preparation:
+def fit_preparation(
+    sample: Chunk,
+    rules: Callable[[str], ColumnRules],
+    counts: Mapping[str, Mapping[str, int]] | None = None,
+) -> Preparation:
     """Fits fills, scales and vocabularies on rows of the training split only.
 
     A column that is constant there is centred and not scaled, whichever way it is to be scaled.
@@ -65,6 +69,7 @@ def fit_preparation(sample: Chunk, rules: Callable[[str], ColumnRules]) -> Prepa
     Args:
         sample: this party's training rows, or some of them.
         rules: gives each column's rules by its name.
+        counts: how many of all training rows each category has, by column; by default of the sample.
 
     Raises:
         DataError: there is no row, or a column in it cannot be prepared as its rules say.
@@ -84,7 +89,8 @@ def fit_preparation(sample: Chunk, rules: Callable[[str], ColumnRules]) -> Prepa
         numbers=_fit_fills(sample.source, (*sample.numeric_names, *dated), numbers, ways),
         indicators=tuple(name for name in sources if rules(name).missing_indicator),
         categories=tuple(
-            fit_category(sample, place, rules(name)) for place, name in enumerate(sample.categorical_names)
+            fit_category(sample, place, rules(name), (counts or {}).get(name))
+            for place, name in enumerate(sample.categorical_names)
         ),
     )
     filled = unscaled.filled(sample, numbers)

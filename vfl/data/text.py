@@ -21,18 +21,22 @@ _WHOLE: Final = re.compile(r"[+-]?\d+\.0*")
 def canonical_text(value: object) -> str:
     """Writes a category or a class as text, so that 1, 1.0, "1" and "1.0" are all "1".
 
-    Text loses the blanks around it and is composed (NFC); "007" and "0.50" stay as they are. Missing
-    values (None, NaN) are "".
+    Truth values are "true" and "false", however they are written. Other text loses the blanks around it
+    and is composed (NFC); "007" and "0.50" stay as they are. Missing values (None, NaN) are "".
     """
     if value is None:
         return ""
-    if isinstance(value, np.generic):
+    if isinstance(value, np.float16 | np.float32):
+        value = float(str(value))  # 0.1, as a text table has it, and not the nearest float of 64 bits
+    elif isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         if math.isnan(value):
             return ""
         return str(int(value)) if value.is_integer() else repr(value)
     text = unicodedata.normalize("NFC", str(value).strip())
+    if text.lower() in ("true", "false"):
+        return text.lower()
     if _WHOLE.fullmatch(text):
         text = text.partition(".")[0]
         return "0" if text in ("-0", "+0") else text

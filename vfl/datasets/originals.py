@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import http.client
 import io
+import lzma
 import os
 import tempfile
 import urllib.error
@@ -134,7 +135,8 @@ def _candidates(originals: Sequence[Original]) -> dict[str, list[Path]]:
     if not named:
         return found
     if not Path(named).is_dir():
-        raise ConfigError(f"{DATA_VARIABLE}={named}: there is no such folder: name one, or unset it")
+        what = "this is no folder" if Path(named).exists() else "there is no such folder"
+        raise ConfigError(f"{DATA_VARIABLE}={named}: {what}: name one that holds originals, or unset it")
     wanted = {name for original in originals for name in original.names()}
     files = [path for path in _walk(named) if path.name in wanted]
     for original in originals:
@@ -202,7 +204,16 @@ def _unpacked(data: bytes, original: Original, source: str) -> bytes:
                 return _bounded(stream, original, source)
         while data.startswith(b"PK\x03\x04"):
             data = _member(data, original, source)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,  # of garbled offsets and names
+        zlib.error,
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise DataError(f"{source}: it cannot be unpacked ({error}): download it again") from error
     return data
 

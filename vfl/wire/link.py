@@ -216,7 +216,7 @@ class Link:
                 raise RemoteProtocolError(senders[0], "has ended its part where more was due")
             return bool(found)
 
-        self._until(heard, lambda: senders, self._timing.hear_s, "has said nothing")
+        self._until(heard, lambda: senders, self._timing.patience_s(phase), "has said nothing")
         self.ledger.waited(found[0][0], phase, time.monotonic() - started)
         return found[0]
 

@@ -17,3 +17,10 @@ class Timing:
     hear_s: float = 300.0
     reconnect_s: float = 2.0
     heartbeat_s: float = 1.0
+
+    def patience_s(self, phase: str) -> float:
+        """Tells how long a party that is there may say nothing in a phase.
+
+        In the handshake it may have a large table to read.
+        """
+        return max(self.join_s, self.hear_s) if phase == "handshake" else self.hear_s
