@@ -1,11 +1,13 @@
 """Times private set intersection between two processes against its own floor and the nearest library.
 
-    python examples/benchmarks/psi.py [--sizes 10000 100000] [--rounds 1] [--openmined PYTHON]
+    python examples/benchmarks/psi.py [--sizes 10000 100000] [--rounds 1] [--openmined PYTHON] [--spu PYTHON]
 
 Two parties hold n ids each and share half of them. Each is a process with one core, over a link encrypted
 with CURVE on loopback. The floor is what the group operations alone take one party: n hashes to the group
 and 2 n multiplications, at the rates measured here. openmined-psi, where PYTHON (default: this one) has
 it, does both parties' work on the same sets in one process, one after the other, without any network.
+spu, where PYTHON has it (a Python of its own: it wants another NumPy), runs a process a party with one core
+each over its own links, in clear text, both parties getting the result: by ECDH, and by RR22.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import multiprocessing
 import os
 import platform
 import random
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +60,36 @@ said = sum(len(one.SerializeToString()) for one in (setup, request, response))
 with open("/proc/self/status") as status:
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 print(json.dumps({"seconds": seconds, "bytes": said, "peak_kib": peak, "shared": len(found)}))
+"""
+
+SPU = """
+import json, os, sys, time
+try:
+    import spu.libspu.link as link, spu.psi as psi
+except ImportError:
+    sys.exit("not installed")
+rank, ports, folder, way = int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3], sys.argv[4]
+os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[rank % len(os.sched_getaffinity(0))]])
+parties = link.Desc()
+for place, port in enumerate(ports):
+    parties.add_party("p%d" % place, "127.0.0.1:" + port)
+context = link.create_brpc(parties, rank)
+made = psi.PsiProtocolConfig(
+    protocol=getattr(psi.PsiProtocol, "PROTOCOL_" + way), receiver_rank=0, broadcast_result=True)
+if way == "ECDH":
+    made.ecdh_params = psi.EcdhParams(curve=psi.EllipticCurveType.CURVE_25519)
+table = psi.InputParams(path="%s/%d.csv" % (folder, rank), selected_keys=["id"], keys_unique=True)
+result = psi.OutputParams(path="%s/%s%d.out.csv" % (folder, way, rank), disable_alignment=True)
+config = psi.PsiExecuteConfig(protocol_conf=made, input_params=table, output_params=result)
+started = time.perf_counter()
+psi.psi_execute(config, context)
+seconds = time.perf_counter() - started
+with open(result.path) as found:
+    shared = len(found.readlines()) - 1
+with open("/proc/self/status") as status:
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+context.stop_link()
+print("\\n" + json.dumps({"seconds": seconds, "bytes": 0, "peak_kib": peak, "shared": shared}))
 """
 
 
@@ -153,6 +187,34 @@ def openmined(python: str, n: int) -> Figures | None:
     return figures
 
 
+def spu(python: str, n: int, way: str) -> Figures | None:
+    """Times spu's own intersection, a process a party; None where it is not installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for rank, name in enumerate(PARTIES):
+            Path(folder, f"{rank}.csv").write_text("\n".join(["id", *table(n, name)]) + "\n")
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            two.bind(("127.0.0.1", 0))
+            ports = f"{one.getsockname()[1]},{two.getsockname()[1]}"
+        processes = [
+            subprocess.Popen(
+                [python, "-c", SPU, str(rank), ports, folder, way],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(len(PARTIES))
+        ]
+        said = [process.communicate() for process in processes]
+    if any(process.returncode for process in processes):
+        assert any("not installed" in error for _, error in said), said
+        return None
+    answers = [next(line for line in out.splitlines() if line.startswith('{"seconds"')) for out, _ in said]
+    found = [Figures(**json.loads(answer)) for answer in answers]
+    assert {one.shared for one in found} == {n - n // 2}
+    return Figures(max(one.seconds for one in found), 0, max(one.peak_kib for one in found), n - n // 2)
+
+
 # --- the table -------------------------------------------------------------------------------------
 
 
@@ -180,12 +242,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="ids a party")
     parser.add_argument("--rounds", type=int, default=1, help="how often to measure everything")
     parser.add_argument("--openmined", default=sys.executable, metavar="PYTHON", help="who has openmined-psi")
+    parser.add_argument("--spu", default=sys.executable, metavar="PYTHON", help="who has spu")
     arguments = parser.parse_args()
     what: dict[str, Callable[[int], Figures | None]] = {
         "psi": lambda n: together("psi", n),
         "floor: group operations": floor,
         "ids": lambda n: together("ids", n),
         "openmined-psi, both parties' work": lambda n: openmined(arguments.openmined, n),
+        "spu, ECDH on Curve25519": lambda n: spu(arguments.spu, n, "ECDH"),
+        "spu, RR22": lambda n: spu(arguments.spu, n, "RR22"),
     }
     print(f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}\n")
     print("| | ids a party | seconds | ids/s | bytes a row, both ways | peak memory of a party |")
