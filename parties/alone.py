@@ -6,7 +6,6 @@ Both train with the protocol's own label role and no partners, on the same rows,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def train_centralised(assembly: Assembly, bottom: Mapping[str, Any] | None = Non
     """
     job, label = assembly.job, assembly.job.with_role("label")[0]
     opened = {name: open_rows(placed) for name, placed in assembly.sites.items()}
-    common = reduce(np.intersect1d, (one.ids.astype(object) for one in opened.values()))
+    common = set.intersection(*(set(one.ids.tolist()) for one in opened.values()))
     held = {
         name: hold(job, assembly.sites[name], in_common(job, one, _places(one, common)))
         for name, one in opened.items()
@@ -129,5 +128,5 @@ def _train(
     return outcome
 
 
-def _places(opened: Opened, common: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.isin(opened.ids.astype(object), common))
+def _places(opened: Opened, common: set[str]) -> np.ndarray:
+    return np.array([place for place, one in enumerate(opened.ids) if one in common], dtype=np.int64)

@@ -30,10 +30,10 @@ from typing import Final
 import numpy as np
 from torch import Tensor
 
-from vfl.crypto.hidden import VALUE_BYTES, as_tensor, as_values, is_ascending, pick
-from vfl.crypto.meeting import Meeting
-from vfl.crypto.pieces import Outgoing, pack, refuse, unpack
 from vfl.errors import ConfigError, DataError
+from vfl.intersection.hidden import VALUE_BYTES, as_tensor, as_values, is_ascending, pick
+from vfl.intersection.meeting import Meeting
+from vfl.intersection.pieces import Outgoing, pack, refuse, unpack
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 

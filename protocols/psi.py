@@ -58,11 +58,11 @@ import torch
 from torch import Tensor
 
 from vfl.crypto.group import POINT_BYTES, Blinder, multiply, public_point, random_scalar
-from vfl.crypto.hidden import as_tensor, as_values, fingerprints, is_ascending, pick, secret_order
-from vfl.crypto.meeting import Meeting
-from vfl.crypto.pieces import Incoming, Outgoing, pack, refuse, unpack
-from vfl.crypto.ring import Ring
 from vfl.errors import ConfigError
+from vfl.intersection.hidden import as_tensor, as_values, fingerprints, is_ascending, pick, secret_order
+from vfl.intersection.meeting import Meeting
+from vfl.intersection.pieces import Incoming, Outgoing, pack, refuse, unpack
+from vfl.intersection.ring import Ring
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 

@@ -17,8 +17,8 @@ from protocols import psi
 from protocols.psi import MESSAGES, Found, Opening, Points, Shared, Values, align
 from vfl.crypto import group
 from vfl.crypto.group import hash_to_point, multiply
-from vfl.crypto.ring import Ring, pieces_ahead
 from vfl.errors import ConfigError
+from vfl.intersection.ring import Ring, pieces_ahead
 from vfl.wire.channel import WINDOW_MESSAGES
 from vfl.wire.codec import encode
 from vfl.wire.line import Line

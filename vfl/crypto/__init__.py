@@ -1,1 +1,1 @@
-"""What hides numbers from other parties: group arithmetic and comparing what it has hidden."""
+"""Group arithmetic, from the one library that each kind of it comes from."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from vfl.crypto.hidden import VALUE_BYTES, are_in, as_values, common_values, is_ascending
-from vfl.crypto.pieces import Incoming, refuse
+from vfl.intersection.hidden import VALUE_BYTES, are_in, as_values, common_values, is_ascending
+from vfl.intersection.pieces import Incoming, refuse
 
 
 class Meeting:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from vfl.crypto.hidden import seal
+from vfl.intersection.hidden import seal
 
 _MOST_AHEAD: Final = 3  # one being worked on, one on its way there and one back
 _MOST_UNDER_WAY: Final = 32

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfl.crypto.hidden import (
+from vfl.intersection.hidden import (
     are_in,
     as_tensor,
     as_values,
@@ -18,7 +18,7 @@ from vfl.crypto.hidden import (
     seal,
     secret_order,
 )
-from vfl.crypto.ring import Ring, pieces_ahead
+from vfl.intersection.ring import Ring, pieces_ahead
 
 # Zeros at the end, and high bytes: what a string type might read over or sort as negative.
 values_of = st.lists(

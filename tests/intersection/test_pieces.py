@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfl.crypto.hidden import as_tensor
-from vfl.crypto.meeting import Meeting
-from vfl.crypto.pieces import Incoming, Outgoing, pack, unpack
 from vfl.errors import RemoteProtocolError
+from vfl.intersection.hidden import as_tensor
+from vfl.intersection.meeting import Meeting
+from vfl.intersection.pieces import Incoming, Outgoing, pack, unpack
 
 
 @given(rows=st.integers(0, 60), piece=st.integers(1, 9), ahead=st.integers(1, 4))

@@ -1,0 +1,1 @@
+"""What several sets have in common: hidden values, said in pieces round a ring, and where they meet."""
