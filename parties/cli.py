@@ -17,7 +17,6 @@ from vfl.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from parties.assembly import Assembly, PlacedSite
-    from parties.predicting import Prediction
     from vfl.config.job import Job
 
 EXIT_CODES = """\b
@@ -276,6 +275,7 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
     """
     with reporting(as_json, debug):
         from parties.predicting import predict_here
+        from parties.printing import prediction_words
 
         with answer_alone():
             prediction = predict_here(run_folder, _tables(tables))
@@ -289,9 +289,7 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
                          "predictions": str(out) if out else prediction.rows()})  # fmt: skip
         elif out:
             prediction.write(out)
-            tell(
-                f"{len(prediction.ids)} predictions are in {out}{_unshared(prediction)}{_scored(prediction)}"
-            )
+            tell(f"{len(prediction.ids)} predictions are in {out}{prediction_words(prediction)}")
         else:
             click.echo(prediction.to_csv(), nl=False)
 
@@ -382,19 +380,6 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
         return assemble(load_job(job, overrides), {}, job.name, between_hosts=True)
     agreed, placed = _job_and_site(job, site, overrides)
     return assemble(agreed, {placed.site.party: placed}, job.name, between_hosts=True)
-
-
-def _unshared(prediction: Prediction) -> str:
-    left = prediction.of - len(prediction.ids)
-    return f"; {left} of the label party's {prediction.of} rows are not at every party" if left else ""
-
-
-def _scored(prediction: Prediction) -> str:
-    if not prediction.metrics:
-        return ""
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in prediction.metrics.items())
-    where = "scores on all rows, those trained on among them: " if prediction.on_trained_rows else ""
-    return f"; {where}{scores}"
 
 
 def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:

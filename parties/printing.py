@@ -10,6 +10,7 @@ import click
 from parties.assembly import Assembly
 from parties.check import AlignmentCost, SiteCheck
 from parties.display import readable_bytes
+from parties.predicting import Prediction
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -74,6 +75,17 @@ def print_check(
     click.echo("who will learn what:")
     for name, learns in assembly.learned:
         click.echo(wrapped(f"{name}: {learns}", "  "))
+
+
+def prediction_words(prediction: Prediction) -> str:
+    """Says which of the label party's rows have no prediction, and how good the others are where known."""
+    left = prediction.of - len(prediction.ids)
+    words = f"; {left} of the label party's {prediction.of} rows are not at every party" if left else ""
+    if not prediction.metrics:
+        return words
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in prediction.metrics.items())
+    where = "scores on all rows, those trained on among them: " if prediction.on_trained_rows else ""
+    return f"{words}; {where}{scores}"
 
 
 def wrapped(text: str, indent: str) -> str:
