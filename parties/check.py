@@ -43,7 +43,7 @@ class SiteCheck:
 
 @dataclass(frozen=True)
 class AlignmentCost:
-    """Is about what private set intersection will cost a party; None where nothing tells."""
+    """Is about what private set intersection will cost a party: time on this machine, and bytes sent."""
 
     seconds: float
     sent_bytes: int
@@ -93,11 +93,14 @@ def _most_rows(assembly: Assembly, shared: Shared) -> dict[str, int]:
 
 
 def alignment_cost(assembly: Assembly, sizes: Sequence[int]) -> AlignmentCost | None:
-    """Bounds what private set intersection costs a party: each multiplies every party's points once.
+    """Estimates what private set intersection costs a party, which multiplies every party's points once.
 
     Args:
         assembly: the job.
         sizes: how many rows each known party has; the others are taken for as large as the largest.
+
+    Returns:
+        The cost; None where rows are aligned otherwise, or no party's size is known.
     """
     if assembly.job.align != "psi" or not sizes:
         return None

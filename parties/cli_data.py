@@ -47,13 +47,13 @@ def list_datasets(as_json: bool, debug: bool) -> None:
     """
     with reporting(as_json, debug):
         from vfl.datasets.catalogue import DATASETS
+        from vfl.datasets.originals import where
 
+        where("", [])  # a VFL_DATA that names no folder is a mistake, whatever is asked for
         if as_json:
-            _check_folder()
             described = [_described(dataset) for dataset in DATASETS.values()]
             print_json({"status": "finished", "datasets": described})
             return
-        _check_folder()
         for dataset in DATASETS.values():
             _print_dataset(dataset)
 
@@ -110,13 +110,6 @@ def get(
             click.echo(_site(party, paths[party.name]))
 
 
-def _check_folder() -> None:
-    """Raises a ConfigError where VFL_DATA names no folder."""
-    from vfl.datasets.originals import where
-
-    where("", [])
-
-
 def _described(dataset: Dataset) -> dict[str, Any]:
     at = _where(dataset)
     return {
@@ -145,12 +138,15 @@ def _where(dataset: Dataset) -> str | None:
 def _print_dataset(dataset: Dataset) -> None:
     from parties.printing import wrapped
 
-    at = _where(dataset) or f"not on this machine; `vfl data get {dataset.name}` downloads them"
+    at = _where(dataset)
+    if at is None:
+        at = f"not on this machine; `vfl data get {dataset.name}` downloads them"
+    elif dataset.originals:
+        at += " (by name; not yet checked)"
     click.echo(f"{click.style(dataset.name, bold=True)}  {dataset.rows:,} rows")
     for line in [dataset.what, *map(_holding, dataset.parties), f"licence: {dataset.licence}"]:
         click.echo(wrapped(line, "    "))
-    checked = "" if at == "scikit-learn" or _where(dataset) is None else " (by name; not yet checked)"
-    click.echo(f"    originals: {at}{checked}")  # as one line: it may be a path
+    click.echo(f"    originals: {at}")  # as one line: it may be a path
 
 
 def _holding(party: Party) -> str:

@@ -92,6 +92,50 @@ context.stop_link()
 print("\\n" + json.dumps({"seconds": seconds, "bytes": 0, "peak_kib": peak, "shared": shared}))
 """
 
+LIBRARIES = """
+import hashlib, os, time
+from concurrent.futures import ThreadPoolExecutor
+
+def rate(name, work, items):
+    started = time.perf_counter()
+    for item in items:
+        work(item)
+    print("| %s | %s |" % (name, format(round(len(items) / (time.perf_counter() - started)), ",")))
+
+raw = [hashlib.sha512(str(at).encode()).digest() for at in range(4000)]
+try:
+    import rbcl
+    scalar, times = rbcl.crypto_core_ristretto255_scalar_random(), rbcl.crypto_scalarmult_ristretto255
+    rate("rbcl, ristretto255: hash to the group", rbcl.crypto_core_ristretto255_from_hash, raw)
+    points = [rbcl.crypto_core_ristretto255_from_hash(one) for one in raw]
+    rate("rbcl, ristretto255: multiplication", lambda point: times(scalar, point), points)
+    with ThreadPoolExecutor(2) as pool:
+        started = time.perf_counter()
+        list(pool.map(lambda part: [times(scalar, point) for point in part], (points[::2], points[1::2])))
+        seconds = time.perf_counter() - started
+    print("| the same, two threads | %s |" % format(round(len(points) / seconds), ","))
+except ImportError:
+    print("| rbcl | not installed |")
+try:
+    from cryptography.hazmat.primitives.asymmetric import ec, x25519
+    key = x25519.X25519PrivateKey.generate()
+    load = x25519.X25519PublicKey.from_public_bytes
+    rate("cryptography, X25519", lambda one: key.exchange(load(one)), [one[:31] + bytes(1) for one in raw])
+    key = ec.generate_private_key(ec.SECP256R1())
+    points = [ec.generate_private_key(ec.SECP256R1()).public_key() for _ in range(50)] * 40
+    rate("cryptography, P-256", lambda point: key.exchange(ec.ECDH(), point), points)
+except ImportError:
+    print("| cryptography | not installed |")
+try:
+    import coincurve
+    points = [coincurve.PublicKey.from_secret(one[:32]).format() for one in raw]
+    scalar = os.urandom(32)
+    rate("coincurve, secp256k1, with decoding",
+         lambda point: coincurve.PublicKey(point).multiply(scalar).format(), points)
+except ImportError:
+    print("| coincurve | not installed |")
+"""
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -243,7 +287,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="how often to measure everything")
     parser.add_argument("--openmined", default=sys.executable, metavar="PYTHON", help="who has openmined-psi")
     parser.add_argument("--spu", default=sys.executable, metavar="PYTHON", help="who has spu")
+    parser.add_argument(
+        "--libraries", metavar="PYTHON", help="only print what its libraries compute a second"
+    )
     arguments = parser.parse_args()
+    if arguments.libraries:
+        print("| one core | a second |\n|---|---|", flush=True)
+        subprocess.run([arguments.libraries, "-c", LIBRARIES], check=True)
+        return
     what: dict[str, Callable[[int], Figures | None]] = {
         "psi": lambda n: together("psi", n),
         "floor: group operations": floor,

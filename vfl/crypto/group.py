@@ -72,7 +72,7 @@ def hash_to_point(text: str, salt: bytes) -> bytes:
 class Blinder:
     """Multiplies points by one secret scalar, drawn here, on up to `threads` cores.
 
-    Threads share the work about as well as processes do (on two cores 1.8 and 1.7 times as fast as one):
+    Threads share the work well (`examples/benchmarks/psi.py --libraries` tells how well):
     ctypes lets go of the interpreter while libsodium computes.
     """
 
