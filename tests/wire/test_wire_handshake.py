@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from vfl.errors import PeerAborted, Refused, RemoteProtocolError
 from vfl.wire.handshake import KINDS, Hello, agree, compare_rows, differences
 from vfl.wire.line import Line
 from vfl.wire.rehearse import rehearse
+from vfl.wire.timing import Timing
 
 FACTS = {"release": "0.1.0", "batch_size": 256, "seed": 7, "rate": 0.5, "shuffle": True, "cap": None}
 NAMES = ("label", "bank", "shop")
@@ -90,6 +92,25 @@ def test_another_number_of_rows_is_named_on_both_sides_with_both_numbers() -> No
     assert "shop: rows: yours 9, theirs 8; " in str(outcomes["label"])
     assert "label: rows: yours 8, theirs 9; " in str(outcomes["shop"])
     assert 'align = "psi"' in str(outcomes["shop"])
+
+
+def test_a_party_may_read_its_table_for_longer_than_it_may_say_nothing_later() -> None:
+    session = Session(*NAMES, curve=False, kinds=KINDS, timing=Timing(join_s=20, hear_s=0.5))
+
+    async def reader(line: Line) -> str:
+        peers = [name for name in NAMES if name != line.me]
+        nonce = await agree(line, "label", peers, FACTS, b"n" * 16)
+        for _ in range(400):
+            if session.waits["label"]:  # the hub has waited for two seconds
+                break
+            threading.Event().wait(0.05)
+        await compare_rows(line, "label", peers, 9, "same" + nonce.hex())
+        return "agreed"
+
+    for name in NAMES:
+        session.start(name, reader if name == "bank" else greeting())
+    assert session.join() == dict.fromkeys(NAMES, "agreed")
+    assert session.waits["label"]
 
 
 def test_many_differences_are_counted_not_listed() -> None:
