@@ -91,6 +91,10 @@ def keys_from_secret(secret: str, where: str) -> KeyPair:
         raise ConfigError(f"{where}: holds no secret key; make one with: vfl keys NAME") from error
 
 
+#: How long ending libzmq's context may take beyond what is still sent.
+_END_WITHIN_S: Final = 1.0
+
+
 class _Doorkeeper:
     """Answers libzmq, for every connection, whether the holder of a public key may enter (ZAP 1.0)."""
 
@@ -199,7 +203,11 @@ class Port:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=int(linger_s * 1000))
-        self._context.term()  # the doorkeeper hears of it and goes
+        # The doorkeeper hears of it and goes. In a thread: once in some forty times libzmq does not come
+        # back from ending a context whose socket was monitored, and a run that is over must not wait for it.
+        ending = threading.Thread(target=self._context.term, name="ending", daemon=True)
+        ending.start()
+        ending.join(linger_s + _END_WITHIN_S)
 
     def _configure(self, heartbeat_s: float) -> None:
         socket = self._socket
