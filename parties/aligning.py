@@ -22,6 +22,7 @@ from vfl.data.rows import common_order, derive_key, digests, rows_digest
 from vfl.data.table import Table, open_table
 from vfl.data.text import shown
 from vfl.errors import ConfigError, DataError, TooFewRows
+from vfl.session import Session
 from vfl.wire import handshake
 from vfl.wire.handshake import NONCE_BYTES
 from vfl.wire.line import Line
@@ -49,7 +50,7 @@ def open_rows(placed: PlacedSite) -> Opened:
         ConfigError: if an exception in `prepare.columns` is of no column.
         DataError: if the table, a column or an id cannot be used.
     """
-    entry = placed.site.table
+    entry = placed.site.rows
     opened = _open(placed, entry.columns, entry.categorical, entry.dates, label_optional=False)
     _check_exceptions(placed, opened.table)
     return opened
@@ -77,7 +78,7 @@ def _open(
     *,
     label_optional: bool,
 ) -> Opened:
-    site, entry = placed.site, placed.site.table
+    site, entry = placed.site, placed.site.rows
     try:
         table = open_table(
             entry.source,
@@ -122,7 +123,7 @@ def in_common(job: Job, opened: Opened, places: np.ndarray | None = None) -> Sha
     return Shared(opened.table, ids, places[order], digests(ids, derive_key(job.seed, "mark")), n)
 
 
-async def find_shared(line: Line, assembly: Assembly, opened: Opened, sink: Sink) -> Shared:
+async def find_shared(line: Line, assembly: Assembly, session: Session, opened: Opened, sink: Sink) -> Shared:
     """Finds, with the other parties, the rows that all of them hold.
 
     Raises:
@@ -134,8 +135,9 @@ async def find_shared(line: Line, assembly: Assembly, opened: Opened, sink: Sink
     with line.during("align"):
         places = await assembly.alignment.align(
             line,
-            hub=assembly.hub,
-            roster=sorted(job.parties),  # each host may list them in an order of its own
+            session=session,
+            hub=assembly.comparer,
+            roster=sorted(assembly.holders),  # each host may list them in an order of its own
             ids=opened.ids,
             threads=torch.get_num_threads(),
             progress=_told(sink, name),
@@ -183,15 +185,16 @@ async def agree(line: Line, assembly: Assembly, trained_as: dict[str, Fact] | No
     return await handshake.agree(line, assembly.hub, _peers(assembly, line.me), facts, nonce)
 
 
-async def compare_rows(line: Line, assembly: Assembly, shared: Shared, session: bytes) -> None:
-    """Makes sure that all parties hold the same rows in the same order.
+async def compare_rows(line: Line, assembly: Assembly, shared: Shared | None, session: Session) -> None:
+    """Makes sure that all parties hold the same rows in the same order; a coordinator holds none.
 
     Raises:
         Refused: naming the peer whose rows are others.
     """
-    digest = rows_digest(shared.digests, session)
     peers = _peers(assembly, line.me)
-    await handshake.compare_rows(line, assembly.hub, peers, len(shared.ids), digest)
+    rows = len(shared.ids) if shared else None
+    digest = rows_digest(shared.digests, session.nonce) if shared else None
+    await handshake.compare_rows(line, assembly.hub, peers, rows, digest)
 
 
 def _peers(assembly: Assembly, name: str) -> Sequence[str]:

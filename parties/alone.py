@@ -1,6 +1,6 @@
 """The two lines that training together is measured against: the label party alone, and one owner of all.
 
-Both train with the protocol's own label role and no partners, on the same rows, with the same settings.
+Both are split learning without partners, on the same rows, with the same settings.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
+import protocols
 from parties.aligning import Opened, in_common, open_rows
 from parties.assembly import Assembly, PlacedSite
-from parties.label import LabelPart, build_joint, coded_labels
-from parties.seat import DEFAULT_BOTTOM, build_bottom, hold, kinds_of, learner_of, plan_of, rows_of, stream_of
+from parties.label import LabelPart, build_joint, coded_labels, widths_of
+from parties.seat import DEFAULT_BOTTOM, build_bottom, hold, learner_of, plan_of, rows_of, stream_of
 from vfl.data.batches import Rows
 from vfl.data.preparation import Features
 from vfl.journal import Silent
+from vfl.learn.cut import CUTS, joined_width
 from vfl.learn.networks import build_network
 from vfl.learn.outcome import Outcome
 from vfl.learn.scores import score
 from vfl.rng import RngStream, derive_seed
+from vfl.session import Member, Session
 from vfl.wire.line import Line
 from vfl.wire.rehearse import rehearse
 
@@ -38,7 +41,7 @@ def train_alone(assembly: Assembly, name: str, part: LabelPart) -> dict[str, Any
     """
     job, placed = assembly.job, assembly.sites[name]
     assert part.rows is not None  # noqa: S101 - only a part of a training comes here
-    preparation = part.holding.preparation
+    preparation = part.held.preparation
     if preparation is None:
         truth = part.rows.truth("train")
         output = constant_output(job.task, truth, part.rows.count("test"), job.classes or 2)
@@ -54,17 +57,17 @@ def train_centralised(assembly: Assembly, bottom: Mapping[str, Any] | None = Non
     """Trains as one owner of all parties' columns would, on the rows that all share.
 
     It needs every party's table on this machine, so it is for studies only. The one bottom is as wide as
-    all parties' together; trunk, optimiser, rows, split and batches are the job's.
+    the cut; trunk, optimiser, rows, split and batches are the job's.
 
     Args:
         assembly: the job with every party's site.
-        bottom: the bottom's description; by default the label party's, or else a linear layer.
+        bottom: the one bottom's description; by default the label party's, or else a linear layer.
 
     Raises:
         VflError: if a table cannot be used, or training diverges.
     """
     job, label = assembly.job, assembly.job.with_role("label")[0]
-    opened = {name: open_rows(placed) for name, placed in assembly.sites.items()}
+    opened = {name: open_rows(assembly.sites[name]) for name in assembly.holders}
     common = set.intersection(*(set(one.ids.tolist()) for one in opened.values()))
     held = {
         name: hold(job, assembly.sites[name], in_common(job, one, _places(one, common)))
@@ -79,7 +82,8 @@ def train_centralised(assembly: Assembly, bottom: Mapping[str, Any] | None = Non
         x=torch.cat([features.x for features in pooled], dim=1),
         codes=torch.cat(codes, dim=1) if codes else None,
     )
-    width = sum(party.width or 0 for party in job.parties.values())
+    cut = str(getattr(assembly.options, "cut", "sum"))
+    width = joined_width(cut if cut in CUTS else "concat", widths_of(assembly))
     with RngStream(derive_seed(job.seed, label, "centralised bottom")):
         network = build_network(
             bottom or placed.site.bottom or DEFAULT_BOTTOM,
@@ -105,15 +109,17 @@ def constant_output(task: str, truth: np.ndarray, n: int, classes: int) -> np.nd
 def _train(
     assembly: Assembly, placed: PlacedSite, bottom: torch.nn.Module, width: int, rows: Rows
 ) -> Outcome:
-    """Trains a bottom and the trunk with nobody else."""
+    """Trains a bottom and the trunk with nobody else: split learning without a second party."""
     job, name = assembly.job, placed.site.party
     own = learner_of(job, placed.site, bottom)
     joint = learner_of(job, placed.site, build_joint(assembly, placed, {name: width}, "alone trunk"))
+    protocol = protocols.load("splitnn")
+    session = Session(name, name, {name: Member("label", width)})
 
     async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        return await assembly.protocol.roles["label"](
+        return await protocol.roles["label"](
             line,
-            contributors={},
+            session=session,
             own=own,
             joint=joint,
             rows=rows,
@@ -123,7 +129,7 @@ def _train(
         )
 
     stream = stream_of(job, placed.site, "alone")
-    played = rehearse({name: role}, kinds_of(assembly), streams={name: stream}, record=False)
+    played = rehearse({name: role}, protocol.messages, streams={name: stream}, record=False)
     outcome: Outcome = played.results[name]
     return outcome
 

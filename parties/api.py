@@ -113,7 +113,7 @@ def load_result(folder: Path) -> Result:
     summary = read_json(folder / RESULT_FILE)
     # The file cannot know what its folder came to be called, and where it may have been moved to.
     summary |= {"run": folder.name, "report": str(folder / summary["report"])}
-    parties = [name for name in summary["parties"] if (folder / name).is_dir()]
+    parties = [name for name in summary["parties"] if (folder / name / LEDGER_FILE).is_file()]
     ledger = {name: read_json(folder / name / LEDGER_FILE) for name in parties}
     predictions: list[dict[str, str]] = []
     for table in folder.glob(f"*/{PREDICTIONS_FILE}"):
@@ -148,7 +148,7 @@ def _fetch_datasets(assembly: Assembly, sink: Sink) -> None:
     from vfl.datasets import fetch_dataset
 
     for name, placed in assembly.sites.items():
-        kind, _, part = placed.site.table.source.partition(":")
+        kind, _, part = placed.site.table.source.partition(":") if placed.site.table else ("", "", "")
         if kind == "dataset":
             fetch_dataset(part, _downloading(sink, name))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from pydantic import BaseModel
 
 import protocols
 from protocols import Alignment, Protocol
-from vfl.config.job import Job
+from vfl.config.job import Job, PartyEntry
 from vfl.config.load import load_job, override, read_toml, suggestion, validate
 from vfl.config.site import Site
 from vfl.data.batches import EVALUATION_ROWS
 from vfl.errors import ConfigError
+from vfl.session import Member, Session
 from vfl.wire.codec import MAX_FRAME_BYTES
 
 _LOOPBACK = re.compile(r"tcp://(127\.[0-9.]+|localhost|\[::1\]):")
@@ -44,7 +45,30 @@ class Assembly:
     @property
     def hub(self) -> str:
         """The party that the others connect to."""
-        return self.job.with_role(self.protocol.hub)[0]
+        return next(name for role in self.protocol.hub for name in self.job.with_role(role))
+
+    @property
+    def holders(self) -> list[str]:
+        """The parties that have rows: all but a coordinator."""
+        return [name for name, party in self.job.parties.items() if party.role != "coordinator"]
+
+    @property
+    def comparer(self) -> str:
+        """The party that compares, where the rows that all share are looked for."""
+        return self.hub if self.hub in self.holders else self.job.with_role("label")[0]
+
+    def step_bytes(self, name: str, rows: int, *, learning: bool = True) -> tuple[int, int]:
+        """Bounds what a party that is not the hub sends and receives in a step of `rows` rows, in bytes."""
+        session = self.session(name)
+        bounds: tuple[int, int] = self.protocol.module.step_bytes(session, rows, learning=learning)
+        return bounds
+
+    def session(self, name: str) -> Session:
+        """Returns a run as one of its parties sees it, before it has keys and is named."""
+        job = self.job
+        members = {party: Member(entry.role, entry.width) for party, entry in job.parties.items()}
+        goes_on = job.on_absence == "continue"
+        return Session(name, self.hub, members, options=self.options, goes_on=goes_on)
 
     @property
     def learned(self) -> list[tuple[str, str]]:
@@ -59,7 +83,7 @@ class Assembly:
         if self.alignment is None:
             return []
         way, learns = self.alignment.name, self.alignment.learns
-        who = {"hub": f"{self.hub}, in aligning by {way}", "party": f"every party, in aligning by {way}"}
+        who = {"hub": f"{self.comparer}, in aligning by {way}", "party": f"every party, in aligning by {way}"}
         return [(who.get(role, f"{role}, in aligning by {way}"), what) for role, what in learns.items()]
 
 
@@ -134,11 +158,11 @@ def assemble(
         protocol.config, job.protocols.get(job.protocol, {}), f"{where}: protocols.{job.protocol}"
     )
     _check_parties(job, protocol, options, where)
-    _check_messages(job, protocol, where)
     if job.metric is not None and job.metric not in METRICS[job.task]:
         raise ConfigError(f"{where}: metric = {job.metric!r}: {suggestion(job.metric, METRICS[job.task])}")
     job = job.model_copy(update={"align": job.align or ("psi" if between_hosts else "given")})
     assembly = Assembly(job, protocol, options, sites, _alignment_of(job, where))
+    _check_messages(assembly, where)
     for name, party in job.parties.items():
         if party.address and name != assembly.hub:
             raise ConfigError(
@@ -192,10 +216,11 @@ def _alignment_of(job: Job, where: str) -> Alignment | None:
     if job.align == "given":
         return None
     alignment = protocols.load_alignment(str(job.align))
-    if len(job.parties) > alignment.most_parties:
+    holders = [party for party in job.parties.values() if party.role != "coordinator"]
+    if len(holders) > alignment.most_parties:
         raise ConfigError(
             f"{where}: align = {job.align!r}: is for {alignment.most_parties} parties at the most, and the "
-            f'job has {len(job.parties)}; align them beforehand and set align = "given"'
+            f'job has {len(holders)}; align them beforehand and set align = "given"'
         )
     return alignment
 
@@ -207,18 +232,23 @@ def _check_parties(job: Job, protocol: Protocol, options: BaseModel, where: str)
             raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
     widths = {name: party.width for name, party in job.parties.items()}
     _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
+    if job.on_absence == "continue" and not protocol.goes_on:
+        raise ConfigError(
+            f'{where}: on_absence = "continue": {protocol.name} cannot do without a party; '
+            f'choose "wait" or "abort"'
+        )
 
 
-def _check_messages(job: Job, protocol: Protocol, where: str) -> None:
+def _check_messages(assembly: Assembly, where: str) -> None:
     """Refuses what would be too large for a message, before any is made."""
+    job = assembly.job
     rows = max(job.batch_size, EVALUATION_ROWS) + 1  # a last row that would stand alone joins a batch
-    for name in job.with_role("feature"):
-        width = job.parties[name].width or 0
-        if max(protocol.module.step_bytes(width, rows)) > MAX_FRAME_BYTES:
+    for name, party in job.parties.items():
+        if name != assembly.hub and max(assembly.step_bytes(name, rows)) > MAX_FRAME_BYTES:
             what = "width or batch_size" if job.batch_size > EVALUATION_ROWS else "width"
             raise ConfigError(
-                f"{where}: parties.{name}.width = {width}, batch_size = {job.batch_size}: a batch of up to "
-                f"{rows} rows is too large for one message of {MAX_FRAME_BYTES // 2**20} MiB; "
+                f"{where}: parties.{name}.width = {party.width}, batch_size = {job.batch_size}: a batch of "
+                f"up to {rows} rows is too large for one message of {MAX_FRAME_BYTES // 2**20} MiB; "
                 f"choose a smaller {what}"
             )
 
@@ -229,26 +259,38 @@ def _check_site(assembly: Assembly, site: Site) -> None:
     if party is None:
         known = suggestion(site.party, assembly.job.parties)
         raise ConfigError(f"{where}: party = {site.party!r}: is not in the job; {known}")
-    has_columns = site.table.has_features
-    if has_columns and party.width is None:
-        raise ConfigError(
-            f"{where}: table.columns: the job gives {site.party} no width; add one there, or leave them out"
-        )
-    if not has_columns and party.width is not None:
-        raise ConfigError(
-            f"{where}: table.columns: is missing; the job expects width {party.width} from {site.party}"
-        )
-    if party.role == "label" and site.label is None:
-        raise ConfigError(f"{where}: label: is missing; add [label] with the column that holds it")
-    extra = [key for key in ("label", "trunk") if getattr(site, key) is not None]
-    if party.role != "label" and extra:
-        raise ConfigError(
-            f"{where}: {extra[0]}: belongs to the label party, and {site.party} is a {party.role} party"
-        )
-    if not has_columns and site.bottom is not None:
-        raise ConfigError(
-            f"{where}: bottom: there are no columns to give it; name some in table.columns, or leave it out"
-        )
+    fault = next(_site_faults(assembly.job, site, party), None)
+    if fault:
+        raise ConfigError(f"{where}: {fault}")
+
+
+def _site_faults(job: Job, site: Site, party: PartyEntry) -> Iterator[str]:
+    """Says what of a site does not fit its party's part in the job, the first fault first."""
+    owners = {"label": "label", "head": "label", "trunk": "label"}
+    if job.with_role("coordinator"):
+        owners["trunk"] = "coordinator"
+    elif site.head is not None:
+        yield "head: is for a job with a coordinator, which runs the trunk before it; describe all in trunk"
+    for key, owner in owners.items():
+        if getattr(site, key) is not None and party.role != owner:
+            yield f"{key}: belongs to the {owner} party, and {site.party} is a {party.role} party"
+    yield from _table_faults(site, party)
+
+
+def _table_faults(site: Site, party: PartyEntry) -> Iterator[str]:
+    if party.role == "coordinator":
+        if site.table is not None:
+            yield "table: a coordinator has no rows of its own; leave it out"
+    elif site.table is None:
+        yield "table: is missing; add [table] with the source of this party's rows"
+    elif site.has_features and party.width is None:
+        yield f"table.columns: the job gives {site.party} no width; add one there, or leave them out"
+    elif not site.has_features and party.width is not None:
+        yield f"table.columns: is missing; the job expects width {party.width} from {site.party}"
+    elif party.role == "label" and site.label is None:
+        yield "label: is missing; add [label] with the column that holds it"
+    if not site.has_features and site.bottom is not None:
+        yield "bottom: there are no columns to give it; name some in table.columns, or leave it out"
 
 
 def _parties_of(job_path: Path) -> Mapping[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from parties.aligning import in_common, open_rows
 from parties.assembly import Assembly, PlacedSite
+from parties.coordinator import trunk_learner
 from parties.cores import share_of_cores
-from parties.label import coded_labels, contributors_of, joint_learner
+from parties.label import coded_labels, joint_learner
 from parties.seat import build_bottom, hold, learner_of, split_shared
-from vfl.data.batches import EVALUATION_ROWS, cuts
+from vfl.data.batches import batch_sizes
 from vfl.data.gather import Shared
 from vfl.errors import DataError, TooFewRows
 from vfl.learn.networks import parameter_count
@@ -57,6 +58,9 @@ def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
         DataError: if its table cannot be used.
     """
     job, site = assembly.job, placed.site
+    if site.table is None:
+        trunk = trunk_learner(assembly, placed).network
+        return SiteCheck(site.party, {}, 0, {"trunk": parameter_count(trunk)}, [])
     opened = open_rows(placed)
     shared = in_common(job, opened)
     rows = _most_rows(assembly, shared)
@@ -64,7 +68,8 @@ def check_site(assembly: Assembly, placed: PlacedSite) -> SiteCheck:
     columns = len(table.numeric_names) + len(table.categorical_names) + len(table.date_names)
     parameters: dict[str, int] = {}
     if job.parties[site.party].role == "label":
-        parameters["trunk"] = parameter_count(joint_learner(assembly, placed).network)
+        behind = "head" if job.with_role("coordinator") else "trunk"
+        parameters[behind] = parameter_count(joint_learner(assembly, placed).network)
     warnings = []
     try:
         holding = hold(job, placed, shared, Path(tempfile.gettempdir()))
@@ -106,7 +111,7 @@ def alignment_cost(assembly: Assembly, sizes: Sequence[int]) -> AlignmentCost | 
         return None
     from vfl.crypto.group import POINT_BYTES, hash_to_point, multiply, random_scalar
 
-    k = len(assembly.job.parties)
+    k = len(assembly.holders)
     points = sum(sizes) + (k - len(sizes)) * max(sizes)
     scalar, began = random_scalar(), time.perf_counter()
     for number in range(_TRIALS):
@@ -119,28 +124,27 @@ def alignment_cost(assembly: Assembly, sizes: Sequence[int]) -> AlignmentCost | 
 
 
 def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str, Any]]:
-    """Bounds each feature party's bytes a full step, and an epoch where the number of rows is known."""
+    """Bounds the bytes of each party but the hub: a full step, and an epoch where rows are known."""
     job, table = assembly.job, []
-    step_bytes = assembly.protocol.module.step_bytes
-    for name, width in contributors_of(assembly).items():
-        sent, received = step_bytes(width, job.batch_size)
+    for name, party in job.parties.items():
+        if name == assembly.hub:
+            continue
+        sent, received = assembly.step_bytes(name, job.batch_size)
         row: dict[str, Any] = {
             "party": name,
-            "width": width,
+            "width": party.width,
             "sent_a_step": sent,
             "received_a_step": received,
         }
         if rows is not None:
-            trained = [step_bytes(width, n) for n in _dealt(rows["train"], job.batch_size)]
-            evaluated = [
-                step_bytes(width, n) for n in _dealt(rows["valid"], max(job.batch_size, EVALUATION_ROWS))
+            steps = [
+                assembly.step_bytes(name, n) for n in batch_sizes("train", rows["train"], job.batch_size)
             ]
-            row["sent_an_epoch"] = sum(sent for sent, _ in trained + evaluated)
-            row["received_an_epoch"] = sum(received for _, received in trained)
+            steps += [
+                assembly.step_bytes(name, n, learning=False)
+                for n in batch_sizes("valid", rows["valid"], job.batch_size)
+            ]
+            row["sent_an_epoch"] = sum(sent for sent, _ in steps)
+            row["received_an_epoch"] = sum(received for _, received in steps)
         table.append(row)
     return table
-
-
-def _dealt(rows: int, size: int) -> list[int]:
-    """Lists the sizes of the batches that so many rows make."""
-    return [stop - start for start, stop in cuts(rows, size)]

@@ -172,7 +172,10 @@ def align(
         agreed, placed = _job_and_site(job, site, overrides, insecure)
         with Display([placed.site.party]) as display:
             shared = run_alignment(agreed, placed, display)
-        text = csv_text([[placed.site.table.id], *([name] for name in shared.ids.tolist())])
+        if shared is None:
+            tell("all parties have found the rows that they share; a coordinator has none")
+            return
+        text = csv_text([[placed.site.rows.id], *([name] for name in shared.ids.tolist())])
         if out:
             write_text(out, text)
             where = f"; they are in {out}"

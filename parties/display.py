@@ -187,9 +187,12 @@ _SHOW: Final = {
     "done": _state("done"),
     "failed": _state("failed: {error}"),
 }
-_ALWAYS: Final = {"stranger": "{party}: turned away a stranger: {key}"}
+_ALWAYS: Final = {
+    "stranger": "{party}: turned away a stranger: {key}",
+    "warning": "{party}: warning: {text}",
+}
 _PLAIN: Final = {"listening": "{party}: listening on {address}", "phase": "{party}: {phase}"}
-_LOUD: Final = ("stranger",)
+_LOUD: Final = ("stranger", "warning")
 
 
 def _names(names: list[str]) -> str:
@@ -199,4 +202,4 @@ def _names(names: list[str]) -> str:
 def _counts(rows: dict[str, int]) -> str:
     if "all" in rows:
         return f"{rows['all']} rows"
-    return ", ".join(f"{count} {name}" for name, count in rows.items()) + " rows"
+    return ", ".join(f"{count} {name}" for name, count in rows.items()) + " rows" if rows else "no rows"

@@ -8,6 +8,7 @@
 {"event": "step", "party", "epoch", "epochs", "step", "steps", "loss", "rows_per_s", "sent", "received"}
 {"event": "epoch", "party", "epoch", "epochs", "loss", "valid", "best"}
 {"event": "phase", "party", "phase"}                   something else takes time
+{"event": "warning", "party", "text"}                  something that its person should know
 {"event": "done", "party", "result"}
 {"event": "failed", "party", "error", "kind", "exit_code"}
 """
@@ -58,6 +59,8 @@ class RunJournal:
         self.stream: RngStream | None = None
         self.saved: Mapping[str, Any] = {}
         self.folder = folder
+        self.warnings: list[str] = []
+        self.absentees: list[str] = []
         self._party, self._sink, self._epochs = party, sink, epochs
         self._session = ""
         self._best_epoch: int | None = None
@@ -122,8 +125,17 @@ class RunJournal:
             StorageError: if they cannot be written.
         """
         weights = {name: learner.weights() for name, learner in learners.items()}
-        made = {"epoch": self._best_epoch, "session": self._session}
+        made = {"epoch": self._best_epoch, "session": self._session, "absent": self.absentees}
         save_checkpoint(self.folder, weights, {**made, **self.saved}, BEST)
+
+    def warn(self, text: str) -> None:
+        """Passes on what the party's person should know, and keeps it for the record."""
+        self.warnings.append(text)
+        self._tell("warning", text=text)
+
+    def absent(self, party: str) -> None:
+        """Notes that the run goes on without a party; the best weights are of those that remain."""
+        self.absentees.append(party)
 
     def begin_session(self, session: str) -> None:
         """Notes by what name all parties know this training; the best weights keep it."""

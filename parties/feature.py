@@ -18,6 +18,7 @@ from parties.seat import (
 from parties.trained import Trained
 from vfl.data.gather import Shared
 from vfl.journal import Journal
+from vfl.session import Session
 from vfl.wire.line import Line
 
 
@@ -32,11 +33,11 @@ def feature_part(assembly: Assembly, name: str, shared: Shared, journal: Journal
     holding = hold(job, placed, shared, scratch)
     assert holding.preparation is not None  # noqa: S101 - the assembly has columns for it
     bottom = learner_of(job, placed.site, build_bottom(job, placed, holding.preparation))
-    rows, plan, label = rows_of(job, holding), plan_of(job), job.with_role("label")[0]
+    rows, plan = rows_of(job, holding), plan_of(job)
 
-    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
+    async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         train = assembly.protocol.roles["feature"]
-        return await train(line, label=label, bottom=bottom, rows=rows, plan=plan, journal=journal)
+        return await train(line, session=session, bottom=bottom, rows=rows, plan=plan, journal=journal)
 
     saved = {"preparation": holding.preparation.to_json()}
     return Part(name, role, {"bottom": bottom}, holding, saved)
@@ -54,9 +55,10 @@ def feature_predictor(assembly: Assembly, name: str, shared: Shared, trained: Tr
     holding = hold_for_prediction(placed, job, shared, trained.preparation)
     bottom = learner_of(job, placed.site, build_bottom(job, placed, trained.preparation), training=False)
     bottom.load_weights(trained.weights["bottom"])
-    rows, label = rows_of(job, holding), job.with_role("label")[0]
+    rows = rows_of(job, holding)
 
-    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        return await assembly.protocol.predictors["feature"](line, label=label, bottom=bottom, rows=rows)
+    async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        predict = assembly.protocol.predictors["feature"]
+        return await predict(line, session=session, bottom=bottom, rows=rows)
 
     return Part(name, role, {"bottom": bottom}, holding)

@@ -1,4 +1,4 @@
-"""The label party: the labels, the trunk, perhaps columns of its own; it also trains alone to compare."""
+"""The label party: the labels, the network up to the prediction, perhaps columns of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from parties.assembly import Assembly, PlacedSite
 from parties.seat import (
+    DEFAULT_HEAD,
     DEFAULT_TRUNK,
     Holding,
     Part,
@@ -35,6 +36,7 @@ from vfl.learn.learner import Learner
 from vfl.learn.networks import build_network, import_object
 from vfl.learn.scores import output_width
 from vfl.rng import RngStream, derive_seed
+from vfl.session import Session
 from vfl.wire.line import Line
 
 
@@ -57,14 +59,13 @@ def label_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, 
     holding = hold(job, placed, shared, scratch)
     code, y = coded_labels(job, placed, holding)
     rows = rows_of(job, holding, y)
-    contributors = contributors_of(assembly)
     own = _own_bottom(assembly, placed, holding.preparation)
     joint = joint_learner(assembly, placed)
 
-    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
+    async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         return await assembly.protocol.roles["label"](
             line,
-            contributors=contributors,
+            session=session,
             own=own,
             joint=joint,
             rows=rows,
@@ -96,19 +97,16 @@ def label_predictor(assembly: Assembly, name: str, shared: Shared, trained: Trai
     """
     job, placed = assembly.job, assembly.sites[name]
     holding = hold_for_prediction(placed, job, shared, trained.preparation)
-    contributors = contributors_of(assembly)
     own = _own_bottom(assembly, placed, trained.preparation, training=False)
-    network = build_joint(assembly, placed, _widths(assembly, contributors, own is not None))
-    joint = learner_of(job, placed.site, network, training=False)
+    joint = learner_of(job, placed.site, _joint_network(assembly, placed), training=False)
     joint.load_weights(trained.weights["joint"])
     if own:
         own.load_weights(trained.weights["own"])
     rows = rows_of(job, holding)
 
-    async def role(line: Line) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        return await assembly.protocol.predictors["label"](
-            line, contributors=contributors, own=own, joint=joint, rows=rows
-        )
+    async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        predict = assembly.protocol.predictors["label"]
+        return await predict(line, session=session, own=own, joint=joint, rows=rows)
 
     return Part(name, role, {"joint": joint}, holding)
 
@@ -134,49 +132,59 @@ def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelC
 
 
 def joint_learner(assembly: Assembly, placed: PlacedSite) -> Learner:
-    """Builds cut and trunk, ready to train; what they are follows from the job and the site alone.
+    """Builds cut and trunk, or the head; what they are follows from the job and the site alone.
 
     Raises:
-        ConfigError: if the cut, the trunk or the optimiser cannot be used.
+        ConfigError: if the cut, the trunk, the head or the optimiser cannot be used.
     """
-    widths = _widths(assembly, contributors_of(assembly), placed.site.table.has_features)
-    return learner_of(assembly.job, placed.site, build_joint(assembly, placed, widths))
-
-
-def contributors_of(assembly: Assembly) -> dict[str, int]:
-    """Returns each feature party's cut width, in the job's order."""
-    parties = assembly.job.parties
-    return {
-        name: width
-        for name in assembly.job.with_role("feature")
-        if (width := parties[name].width) is not None
-    }
+    return learner_of(assembly.job, placed.site, _joint_network(assembly, placed))
 
 
 def build_joint(
     assembly: Assembly, placed: PlacedSite, widths: Mapping[str, int], purpose: str = "trunk"
 ) -> torch.nn.Module:
-    """Builds cut and trunk with the initial weights that follow from the job's seed.
+    """Builds all that lies behind the cut, up to the prediction, at one party.
+
+    Its initial weights follow from the job's seed. In a job with a coordinator it is what the label party
+    would have without one: its head, or where it describes none a perceptron.
 
     Raises:
         ConfigError: if the cut or the trunk cannot be built.
     """
-    job = assembly.job
-    where = f"{placed.site.party}.toml: trunk"
-    with RngStream(derive_seed(job.seed, placed.site.party, purpose)):
+    site = placed.site
+    with RngStream(derive_seed(assembly.job.seed, site.party, purpose)):
         cut = _cut_of(assembly, placed)
-        trunk = build_network(
-            placed.site.trunk or DEFAULT_TRUNK,
-            inputs=joined_width(cut, widths),
-            output=output_width(job.task, job.classes or 2),
-            where=where,
-            folder=placed.folder,
-        )
-        return Joint(cut, trunk)
+        key = "head" if site.head else "trunk"
+        top = _top(assembly, placed, key, site.head or site.trunk or DEFAULT_TRUNK, joined_width(cut, widths))
+        return Joint(cut, top)
+
+
+def _joint_network(assembly: Assembly, placed: PlacedSite) -> torch.nn.Module:
+    job = assembly.job
+    coordinators = job.with_role("coordinator")
+    if not coordinators:
+        return build_joint(assembly, placed, widths_of(assembly))
+    width = job.parties[coordinators[0]].width
+    assert width is not None  # noqa: S101 - checked with the assembly
+    with RngStream(derive_seed(job.seed, placed.site.party, "head")):
+        return _top(assembly, placed, "head", placed.site.head or DEFAULT_HEAD, width)
+
+
+def _top(
+    assembly: Assembly, placed: PlacedSite, key: str, description: Mapping[str, Any], inputs: int
+) -> torch.nn.Module:
+    job = assembly.job
+    return build_network(
+        description,
+        inputs=inputs,
+        output=output_width(job.task, job.classes or 2),
+        where=f"{placed.site.party}.toml: {key}",
+        folder=placed.folder,
+    )
 
 
 def _cut_of(assembly: Assembly, placed: PlacedSite) -> str | torch.nn.Module:
-    cut = str(getattr(assembly.options, "cut", ""))
+    cut = str(getattr(assembly.options, "cut", "sum"))
     if ":" not in cut:
         return cut
     where = f"job: protocols.{assembly.protocol.name}.cut"
@@ -198,7 +206,8 @@ def _own_bottom(
     return learner_of(assembly.job, placed.site, network, training=training)
 
 
-def _widths(assembly: Assembly, contributors: Mapping[str, int], own: bool) -> dict[str, int]:
-    label = assembly.job.with_role("label")[0]
-    width = assembly.job.parties[label].width
-    return dict(contributors) | ({label: width} if own and width is not None else {})
+def widths_of(assembly: Assembly) -> dict[str, int]:
+    """Returns each contributor's cut width: the feature parties, last the label party if it has columns."""
+    parties = assembly.job.parties
+    names = [*assembly.job.with_role("feature"), *assembly.job.with_role("label")]
+    return {name: width for name in names if (width := parties[name].width) is not None}

@@ -20,7 +20,8 @@ import msgspec
 from parties.assembly import Assembly
 from parties.cores import share_of_cores, threads_for
 from parties.events import Event, RunJournal, Sink
-from parties.party import finish, now, predictor_seat, take_seat
+from parties.finishing import finish, now
+from parties.party import predictor_seat, take_seat
 from parties.seat import Played, Seat
 from parties.trained import Trained
 from vfl.errors import EXIT_INTERNAL, Interrupted, PeerLost, VflError
@@ -60,13 +61,15 @@ def train_in_process(
         VflError: the first that a party raises.
     """
     started, clock = now(), time.perf_counter()
+    keys = {name: make_keys() for name in assembly.job.parties}
+    assembly = _with_fresh_keys(assembly, keys)
     journals: dict[str, RunJournal] = {}
     seats: dict[str, Seat[Played]] = {}
     # As many threads as each process would have: sums over other numbers of threads round otherwise.
     with threads_for(share_of_cores(len(assembly.job.parties))):
         try:
             for name in assembly.job.parties:
-                seats[name], journals[name] = take_seat(assembly, name, folders[name], sink)
+                seats[name], journals[name] = take_seat(assembly, name, folders[name], sink, keys[name])
             played = _rehearse(seats)
             for name, journal in journals.items():
                 journal.ledger = played.ledgers[name]
@@ -85,7 +88,12 @@ def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained], sink:
         VflError: the first that a party raises.
     """
     with threads_for(share_of_cores(len(assembly.job.parties))):
-        seats = {name: predictor_seat(assembly, name, trained[name], sink) for name in assembly.job.parties}
+        keys = {name: make_keys() for name in assembly.job.parties}
+        assembly = _with_fresh_keys(assembly, keys)
+        seats = {
+            name: predictor_seat(assembly, name, trained[name], sink, keys[name])
+            for name in assembly.job.parties
+        }
         label = assembly.job.with_role("label")[0]
         played: Played = _rehearse(seats).results[label]
         return played
@@ -118,6 +126,8 @@ def train_in_processes(
 ) -> dict[str, dict[str, Any]]:
     """Trains all parties, one process each, over CURVE on loopback; returns each party's result.
 
+    A party that the others went on without has none.
+
     Raises:
         PartyFailed: the party that failed first, for a reason of its own.
         Interrupted: on Ctrl-C, after all parties have ended.
@@ -134,7 +144,7 @@ def train_in_processes(
         raise Interrupted("interrupted; all parties have been ended") from error
     finally:
         _end(children)
-    return {name: child.result for name, child in children.items()}
+    return {name: child.result for name, child in children.items() if child.result is not None}
 
 
 def _with_fresh_keys(assembly: Assembly, keys: Mapping[str, KeyPair]) -> Assembly:
@@ -189,14 +199,19 @@ def _follow(assembly: Assembly, children: dict[str, _Child], events: queue.Queue
             event = None
         if event is not None:
             _heed(assembly, children, event, sink)
-        failed = [child for child in children.values() if child.failure]
+        failed = [child for child in children.values() if child.failure and not _can_go(assembly, child)]
         if failed and give_up_at is None:
             give_up_at = time.monotonic() + _GRACE_S  # the others hear of it by themselves
         if give_up_at is not None and time.monotonic() > give_up_at:
             break
     failures = [child.failure for child in children.values() if child.failure]
-    if failures:
+    if any(child.failure and not _can_go(assembly, child) for child in children.values()):
         raise _root_cause(failures)
+
+
+def _can_go(assembly: Assembly, child: _Child) -> bool:
+    """Tells whether the others can go on without a party that has failed."""
+    return assembly.job.on_absence == "continue" and assembly.job.parties[child.party].role == "feature"
 
 
 def _heed(assembly: Assembly, children: dict[str, _Child], event: Event, sink: Sink) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,30 +19,18 @@ from parties.aligning import (
     open_rows,
     open_to_predict,
 )
-from parties.alone import train_alone
 from parties.assembly import Assembly
+from parties.coordinator import coordinator_part, coordinator_predictor
 from parties.events import RunJournal, Sink
 from parties.feature import feature_part, feature_predictor
-from parties.label import LabelPart, joint_learner, label_part, label_predictor
-from parties.seat import Part, Played, Seat, kinds_of, stream_of, try_out
-from parties.summary import (
-    LEDGER_FILE,
-    PREDICTIONS_FILE,
-    RECORD_FILE,
-    REPORT_FILE,
-    Course,
-    record_of,
-    result_of,
-    traffic,
-    write_json,
-    write_predictions,
-    write_report,
-)
-from parties.trained import RESULT_FILE, Trained, write_documents
+from parties.finishing import finish, now
+from parties.label import joint_learner, label_part, label_predictor
+from parties.seat import Part, Played, Seat, kinds_of, session_of, stream_of, try_out
+from parties.trained import Trained, write_documents
 from vfl.data.gather import Shared
 from vfl.errors import ConfigError, Interrupted, VflError
 from vfl.journal import Journal
-from vfl.learn.outcome import Outcome
+from vfl.session import Session
 from vfl.wire.line import Line
 from vfl.wire.link import Link
 from vfl.wire.perform import perform
@@ -70,11 +57,20 @@ class Connection:
     source: str = "this machine"
 
 
-def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[Seat[Played], RunJournal]:
+def take_seat(
+    assembly: Assembly, name: str, folder: Path, sink: Sink, keys: KeyPair | None = None
+) -> tuple[Seat[Played], RunJournal]:
     """Makes one party ready to train, with the journal that keeps its folder.
 
     Where all hold the same rows its whole part is made now, so that every fault of its own is found
     before anyone waits for it; else what can be known without the others is tried out.
+
+    Args:
+        assembly: the job and this party's site.
+        name: the party.
+        folder: where it keeps what it learns.
+        sink: whom to tell how it goes.
+        keys: its own; None for clear text.
 
     Raises:
         VflError: if its documents or its table cannot be used.
@@ -82,14 +78,18 @@ def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[
     job, placed = assembly.job, assembly.sites[name]
     journal = RunJournal(name, folder, sink, epochs=job.epochs, tensorboard=placed.site.log.tensorboard)
 
-    def make(shared: Shared) -> Part:
+    def make(shared: Shared | None) -> Part:
         part = make_part(assembly, name, shared, journal, folder)
         journal.saved = {"saved": part.saved, "site_folder": str(placed.folder)}
         return part
 
-    opened = open_rows(placed)
-    made = make(in_common(job, opened)) if assembly.alignment is None else None
-    if made is None:
+    opened = open_rows(placed) if placed.site.table else None
+    made: Part | None = None
+    if opened is None:
+        made = make(None)
+    elif assembly.alignment is None:
+        made = make(in_common(job, opened))
+    else:
         try_out(job, placed, opened)
         if job.parties[name].role == "label":
             joint_learner(assembly, placed)
@@ -97,42 +97,54 @@ def take_seat(assembly: Assembly, name: str, folder: Path, sink: Sink) -> tuple[
     write_documents(folder, job, placed)
 
     async def role(line: Line) -> Played:
-        session = await agree(line, assembly)
-        journal.begin_session(session.hex())
-        return await _play(
-            line,
-            assembly,
-            session,
-            made or await _made(line, assembly, opened, job.min_rows, make, sink),
-            sink,
-        )
+        nonce = await agree(line, assembly)
+        journal.begin_session(nonce.hex())
+        session = session_of(assembly, name, nonce, keys)
+        part = made or await _made(line, assembly, session, opened, job.min_rows, make, sink)
+        return await _play(line, assembly, session, part, sink)
 
     return Seat(name, role, kinds_of(assembly), journal.stream), journal
 
 
-def make_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, scratch: Path) -> Part:
+def make_part(assembly: Assembly, name: str, shared: Shared | None, journal: Journal, scratch: Path) -> Part:
     """Makes a party's part of a training, once the rows that all share are known.
+
+    Args:
+        assembly: the job and this party's site.
+        name: the party.
+        shared: its rows; None for a coordinator, which has none.
+        journal: what to tell.
+        scratch: a folder for what does not fit into memory.
 
     Raises:
         VflError: if its documents or its table cannot be used.
     """
+    if shared is None:
+        return coordinator_part(assembly, name, journal)
     make = label_part if assembly.job.parties[name].role == "label" else feature_part
     return make(assembly, name, shared, journal, scratch)
 
 
 async def _made(
-    line: Line, assembly: Assembly, opened: Opened, least: int, make: Callable[[Shared], Part], sink: Sink
+    line: Line,
+    assembly: Assembly,
+    session: Session,
+    opened: Opened | None,
+    least: int,
+    make: Callable[[Shared], Part],
+    sink: Sink,
 ) -> Part:
-    shared = await find_shared(line, assembly, opened, sink)
+    assert opened is not None  # noqa: S101 - who has no rows has its part already
+    shared = await find_shared(line, assembly, session, opened, sink)
     check_enough(assembly.job, shared, least, opened.ids[0])
     sink({"event": "phase", "party": line.me, "phase": "reading its columns"})
     return make(shared)
 
 
-async def _play(line: Line, assembly: Assembly, session: bytes, part: Part, sink: Sink) -> Played:
-    await compare_rows(line, assembly, part.holding.shared, session)
-    sink({"event": "started", "party": line.me, "rows": part.holding.counts})
-    return Played(part, await part.role(line))
+async def _play(line: Line, assembly: Assembly, session: Session, part: Part, sink: Sink) -> Played:
+    await compare_rows(line, assembly, part.holding.shared if part.holding else None, session)
+    sink({"event": "started", "party": line.me, "rows": part.counts})
+    return Played(part, await part.role(line, session))
 
 
 def train_party(
@@ -147,7 +159,7 @@ def train_party(
     journals: list[RunJournal] = []
 
     def take() -> tuple[Seat[Played], RunJournal]:
-        seat, journal = take_seat(assembly, name, folder, sink)
+        seat, journal = take_seat(assembly, name, folder, sink, connection.keys)
         journals.append(journal)
         return seat, journal
 
@@ -159,41 +171,6 @@ def train_party(
             journal.close()
 
 
-def finish(
-    assembly: Assembly, played: Played, journal: RunJournal, started: str, clock: float
-) -> dict[str, Any]:
-    """Writes what a party's training leaves, and returns its result.
-
-    Raises:
-        StorageError: if something cannot be written.
-    """
-    part, outcome = played.part, played.result
-    folder, ledger = journal.folder, journal.ledger
-    assert ledger is not None  # noqa: S101 - it was set before the role began
-    journal.keep_best(part.learners)
-    write_json(folder / LEDGER_FILE, ledger.rows())
-    if not isinstance(part, LabelPart) or outcome is None:
-        result: dict[str, Any] = {
-            "status": "finished",
-            "run": assembly.job.name,
-            "protocol": assembly.protocol.name,
-            "parties": list(assembly.job.parties),
-            "rows": part.holding.counts,
-            "table_rows": {part.name: part.holding.shared.of},
-            "metrics": {},
-            "alone": {},
-            "seconds": round(time.perf_counter() - clock, 3),
-            "bytes": {part.name: traffic(ledger)},
-            "report": None,
-        }
-        write_json(folder / RESULT_FILE, result)
-        return result
-    journal.phase("training alone, to compare")
-    seconds = time.perf_counter() - clock
-    course = Course(started, seconds, ledger, _alone(assembly, part))
-    return _write_label_party(assembly, part, outcome, journal, course)
-
-
 def predict_party(
     assembly: Assembly, name: str, trained: Trained, sink: Sink, connection: Connection
 ) -> Played:
@@ -203,11 +180,17 @@ def predict_party(
         VflError: as its checkpoint, its table, its peers or the network give cause.
     """
     return _connected(
-        assembly, name, sink, connection, lambda: (predictor_seat(assembly, name, trained, sink), None)
+        assembly,
+        name,
+        sink,
+        connection,
+        lambda: (predictor_seat(assembly, name, trained, sink, connection.keys), None),
     )
 
 
-def predictor_seat(assembly: Assembly, name: str, trained: Trained, sink: Sink) -> Seat[Played]:
+def predictor_seat(
+    assembly: Assembly, name: str, trained: Trained, sink: Sink, keys: KeyPair | None = None
+) -> Seat[Played]:
     """Makes one trained party ready to predict.
 
     Raises:
@@ -219,43 +202,45 @@ def predictor_seat(assembly: Assembly, name: str, trained: Trained, sink: Sink) 
     def make(shared: Shared) -> Part:
         return (label_predictor if is_label else feature_predictor)(assembly, name, shared, trained)
 
-    opened = open_to_predict(placed, trained.preparation)
-    made = make(in_common(job, opened)) if assembly.alignment is None else None
+    opened = open_to_predict(placed, trained.preparation) if placed.site.table else None
+    made: Part | None = None
+    if opened is None:
+        made = coordinator_predictor(assembly, name, trained)
+    elif assembly.alignment is None:
+        made = make(in_common(job, opened))
 
     async def role(line: Line) -> Played:
-        session = await agree(line, assembly, trained.facts)
-        return await _play(
-            line, assembly, session, made or await _made(line, assembly, opened, 1, make, sink), sink
-        )
+        nonce = await agree(line, assembly, trained.facts)
+        session = session_of(assembly, name, nonce, keys)
+        part = made or await _made(line, assembly, session, opened, 1, make, sink)
+        return await _play(line, assembly, session, part, sink)
 
     return Seat(name, role, kinds_of(assembly), stream_of(job, placed.site, "prediction"))
 
 
-def align_party(assembly: Assembly, name: str, sink: Sink, connection: Connection) -> Shared:
+def align_party(assembly: Assembly, name: str, sink: Sink, connection: Connection) -> Shared | None:
     """Finds, with the others, the rows of a party's table that all hold, and trains nothing.
+
+    Returns:
+        This party's rows; None for a coordinator, which has none.
 
     Raises:
         VflError: as its documents, its table, its peers or the network give cause.
     """
 
-    def take() -> tuple[Seat[Shared], None]:
+    def take() -> tuple[Seat[Shared | None], None]:
         placed = assembly.sites[name]
-        opened = open_rows(placed)
+        opened = open_rows(placed) if placed.site.table else None
 
-        async def role(line: Line) -> Shared:
-            session = await agree(line, assembly)
-            shared = await find_shared(line, assembly, opened, sink)
+        async def role(line: Line) -> Shared | None:
+            session = session_of(assembly, name, await agree(line, assembly), connection.keys)
+            shared = await find_shared(line, assembly, session, opened, sink) if opened else None
             await compare_rows(line, assembly, shared, session)
             return shared
 
         return Seat(name, role, kinds_of(assembly), stream_of(assembly.job, placed.site, "alignment")), None
 
     return _connected(assembly, name, sink, connection, take)
-
-
-def now() -> str:
-    """Returns the present time as ISO text, in this machine's zone."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _connected(
@@ -316,46 +301,14 @@ def _link(assembly: Assembly, name: str, port: Port, sink: Sink) -> Link:
     def waiting(names: Any, seconds: float) -> None:  # noqa: ANN401 - any sequence of names
         sink({"event": "waiting", "party": name, "for": list(names), "seconds": round(seconds, 1)})
 
+    timing = assembly.job.timing.model_dump() | {"reconnect_s": assembly.job.reconnect_s}
     return Link(
         port,
         name,
         assembly.hub,
         [peer for peer in assembly.job.parties if peer != name],
         kinds_of(assembly),
-        timing=Timing(**assembly.job.timing.model_dump()),
+        timing=Timing(**timing),
         on_wait=waiting,
         on_stranger=lambda key: sink({"event": "stranger", "party": name, "key": key}),
     )
-
-
-def _alone(assembly: Assembly, part: LabelPart) -> dict[str, Any]:
-    """Trains alone; where that fails, says why: what was trained together is finished all the same."""
-    try:
-        return train_alone(assembly, part.name, part)
-    except VflError as error:
-        return {"kind": "failed", "test": {}, "why": str(error)}
-
-
-def _write_label_party(
-    assembly: Assembly, part: LabelPart, outcome: Outcome, journal: RunJournal, course: Course
-) -> dict[str, Any]:
-    assert part.code is not None  # noqa: S101 - a label party's part has one
-    folder, record = journal.folder, record_of(assembly, part, outcome, course)
-    write_json(folder / RECORD_FILE, record)
-    journal.phase("drawing the report")
-    write_report(folder, record)
-    ids = part.holding.shared.ids[part.holding.splits["test"]].tolist()
-    if ids:
-        write_predictions(
-            folder / PREDICTIONS_FILE, ids, part.code, outcome.test_output, _truth(part, outcome)
-        )
-    result = result_of(assembly, part, outcome, course) | {"report": REPORT_FILE}
-    write_json(folder / RESULT_FILE, result)
-    return result
-
-
-def _truth(part: LabelPart, outcome: Outcome) -> list[str]:
-    assert part.code is not None  # noqa: S101 - a label party's part has one
-    if part.code.task == "regression":
-        return [repr(float(value)) for value in outcome.test_truth]
-    return [part.code.classes[int(value)] for value in outcome.test_truth]

@@ -16,7 +16,7 @@ from parties.local import predict_in_process
 from parties.seat import Played
 from parties.single import run_predictor
 from parties.summary import csv_text, prediction_columns, write_text
-from parties.trained import JOB_FILE, Trained, load_trained
+from parties.trained import JOB_FILE, RESULT_FILE, Trained, load_trained
 from vfl.data.gather import Shared, read_labels
 from vfl.data.labels import LabelCode, encode_labels
 from vfl.errors import ConfigError, DataError, Refused
@@ -115,7 +115,7 @@ def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
 
 def _prediction(label: Trained, played: Played) -> Prediction:
     assert label.code is not None  # noqa: S101 - a label party saves one
-    shared, output = played.part.holding.shared, played.result
+    shared, output = played.part.held.shared, played.result
     rows = shared.in_table_order
     scores = _scores(shared, label.job.task, label.code, output)
     ids, trained = shared.ids[rows].tolist(), not label.has_new_rows
@@ -141,6 +141,8 @@ def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) 
         if name not in trained:
             raise ConfigError(f"--table {name}={path}: {name} is no party here; known: {', '.join(trained)}")
         part = trained[name]
+        if part.placed.site.table is None:
+            raise ConfigError(f"--table {name}={path}: {name} is the coordinator and has no rows")
         known, source = part.placed.site.table, Path(path).resolve()
         table = known.model_copy(update={"source": str(source), "overlap": None})
         placed = PlacedSite(part.placed.site.model_copy(update={"table": table}), part.placed.folder)
@@ -152,7 +154,14 @@ def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) 
 def _all_trained(folder: Path) -> dict[str, Trained]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such run; name a folder under runs/")
-    found = {path.parent.name: load_trained(path.parent) for path in sorted(folder.glob(f"*/{JOB_FILE}"))}
+    paths = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{JOB_FILE}"))}
+    ended = [name for name, path in paths.items() if (path / RESULT_FILE).is_file()]
+    found = {name: load_trained(paths[name]) for name in ended}
+    present = next(iter(found.values())).job.parties if found else paths
+    # A party that the others went on without has no result, and they are complete without it.
+    found |= {
+        name: load_trained(path) for name, path in paths.items() if name in present and name not in ended
+    }
     if not found:
         raise ConfigError(f"{folder}: is no finished run; name runs/NAME as vfl run printed it")
     job = next(iter(found.values())).job

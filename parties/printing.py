@@ -27,9 +27,11 @@ def print_summary(summary: dict[str, Any]) -> None:
         click.echo(f"  (alone: {_alone_words(summary['alone'])})")
     for name, counts in summary["bytes"].items():
         sent, received = readable_bytes(counts["sent"]), readable_bytes(counts["received"])
-        of = summary["table_rows"][name]
+        of = summary["table_rows"][name] or sum(rows.values())  # a coordinator has no table
         share = f"{sum(rows.values())} of its {of} rows shared; " if of != sum(rows.values()) else ""
         click.echo(f"  {name}: {share}sent {sent}, received {received}")
+    for note in summary["notes"]:
+        click.echo(wrapped(note, "  "))
     if summary["report"]:
         click.echo(f"report: {summary['report']}")
 
@@ -57,7 +59,8 @@ def print_check(
         rows = ", ".join(f"{count} {name}" for name, count in found.rows.items())
         parameters = ", ".join(f"{name} {count:,}" for name, count in found.parameters.items())
         most = "rows" if assembly.alignment is None else "rows, at the most"
-        click.echo(f"  {found.party}: {found.columns} columns; {most}: {rows}; parameters: {parameters}")
+        table = f"{found.columns} columns; {most}: {rows}" if rows else "no table"
+        click.echo(f"  {found.party}: {table}; parameters: {parameters}")
         for warning in found.warnings:
             click.echo(f"    warning: {warning}")
     if aligning is not None:
@@ -66,7 +69,8 @@ def print_check(
     most = "" if assembly.alignment is None else ", with all rows shared"
     click.echo(f"bytes, at {job.batch_size} rows a step{most}:")
     for row in traffic:
-        line = f"  {row['party']}: width {row['width']}, sends {readable_bytes(row['sent_a_step'])} and "
+        width = f"width {row['width']}, " if row["width"] is not None else ""
+        line = f"  {row['party']}: {width}sends {readable_bytes(row['sent_a_step'])} and "
         line += f"receives {readable_bytes(row['received_a_step'])} a step"
         if "sent_an_epoch" in row:
             line += f"; {readable_bytes(row['sent_an_epoch'])} and "

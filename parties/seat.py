@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,14 +28,19 @@ from vfl.learn.optimise import build_optimizer, build_schedule
 from vfl.learn.plan import Plan
 from vfl.learn.scores import DEFAULT_METRIC
 from vfl.rng import RngStream, derive_seed
+from vfl.session import Session
 from vfl.wire import handshake
-from vfl.wire.line import Role
+from vfl.wire.line import Line, Role
 from vfl.wire.messages import Message
+from vfl.wire.zeromq import KeyPair, raw_key
 
 T = TypeVar("T")
 
 DEFAULT_BOTTOM: dict[str, Any] = {"preset": "mlp", "hidden": []}
 DEFAULT_TRUNK: dict[str, Any] = {"preset": "mlp", "hidden": [32]}
+DEFAULT_HEAD: dict[str, Any] = {"preset": "mlp", "hidden": []}
+
+Dialogue = Callable[[Line, Session], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -76,17 +81,33 @@ class Part:
 
     Attributes:
         name: the party.
-        role: its dialogue.
+        role: its dialogue, once the session is open.
         learners: its networks by name.
-        holding: its rows.
+        holding: its rows; None for a coordinator.
         saved: what prediction needs beside the weights; JSON.
     """
 
     name: str
-    role: Role[Any]
+    role: Dialogue
     learners: Mapping[str, Learner]
-    holding: Holding
+    holding: Holding | None
     saved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def held(self) -> Holding:
+        """The rows of a party that has some."""
+        assert self.holding is not None  # noqa: S101 - only of a party with a table is it asked
+        return self.holding
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows each split has; none at a coordinator."""
+        return self.holding.counts if self.holding else {}
+
+    @property
+    def table_rows(self) -> int:
+        """How many rows the party's table has; 0 without one."""
+        return self.holding.shared.of if self.holding else 0
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,7 @@ def hold(job: Job, placed: PlacedSite, shared: Shared, scratch: Path | None = No
         DataError: if a value, or the number of rows against the job's, cannot be used.
     """
     splits = split_shared(job, shared)
-    if not placed.site.table.has_features:
+    if not placed.site.has_features:
         return Holding(shared, splits, None, None)
     with in_site(placed):
         preparation = gather.fit(shared, splits["train"], placed.site.prepare.rules_for)
@@ -158,7 +179,7 @@ def try_out(job: Job, placed: PlacedSite, opened: Opened) -> None:
         ConfigError: if the site's description of it cannot be used.
         DataError: if a value in the first rows cannot be read.
     """
-    if not placed.site.table.has_features:
+    if not placed.site.has_features:
         return
     with in_site(placed):
         first = next(opened.table.chunks())  # what cannot be read is a fault, whoever shares the row
@@ -243,6 +264,19 @@ def learner_of(job: Job, site: Site, network: torch.nn.Module, *, training: bool
     optimizer = build_optimizer(parameters, site.optimizer or job.optimizer, f"{where}: optimizer")
     schedule, every = build_schedule(optimizer, site.schedule or job.schedule, f"{where}: schedule")
     return Learner(network, optimizer, schedule, every, device=device, clip_norm=job.clip_norm)
+
+
+def session_of(assembly: Assembly, name: str, nonce: bytes, keys: KeyPair | None) -> Session:
+    """Returns a run as one of its parties sees it, once all have agreed on its name."""
+    session = replace(assembly.session(name), nonce=nonce)
+    if keys is None:
+        return session
+    listed = {party: entry.public_key for party, entry in assembly.job.parties.items()}
+    members = {
+        party: replace(member, identity=raw_key(key)) if (key := listed[party]) else member
+        for party, member in session.members.items()
+    }
+    return replace(session, members=members, secret_key=raw_key(keys.secret))
 
 
 def kinds_of(assembly: Assembly) -> tuple[type[Message], ...]:

@@ -63,8 +63,8 @@ def run_predictor(trained: Trained, sink: Sink) -> Played:
         return predict_party(assembly, placed.site.party, trained, sink, connection)
 
 
-def run_alignment(job: Job, placed: PlacedSite, sink: Sink) -> Shared:
-    """Finds this party's shared rows with the others over the network.
+def run_alignment(job: Job, placed: PlacedSite, sink: Sink) -> Shared | None:
+    """Finds this party's shared rows with the others over the network; None for a coordinator.
 
     Raises:
         VflError: as its documents, its table, its peers or the network give cause.

@@ -93,12 +93,13 @@ def result_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
         "run": assembly.job.name,
         "protocol": assembly.protocol.name,
         "parties": list(assembly.job.parties),
-        "rows": part.holding.counts,
-        "table_rows": {part.name: part.holding.shared.of},
+        "rows": part.counts,
+        "table_rows": {part.name: part.table_rows},
         "metrics": metrics,
         "alone": course.alone,
         "seconds": round(course.seconds, 3),
         "bytes": {part.name: traffic(course.ledger)},
+        "notes": list(outcome.notes),
         "report": None,
     }
 
@@ -106,7 +107,7 @@ def result_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
 def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Course) -> dict[str, Any]:
     """Returns all that the report is drawn from; JSON."""
     job = assembly.job
-    has_features = part.holding.features is not None
+    has_features = part.held.features is not None
     assert part.code is not None  # noqa: S101 - a label party's part has one
     return {
         "run": job.name,
@@ -123,7 +124,7 @@ def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
             }
             for name, party in job.parties.items()
         ],
-        "rows": part.holding.counts,
+        "rows": part.counts,
         "classes": list(part.code.classes),
         "positive": part.code.positive,
         "history": outcome.history,
@@ -140,7 +141,8 @@ def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
             "python": platform.python_version(),
         },
         "seed": job.seed,
-        "aligned": {"by": job.align, "of": part.holding.shared.of},
+        "aligned": {"by": job.align, "of": part.table_rows},
+        "notes": list(outcome.notes),
     }
 
 

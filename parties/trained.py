@@ -49,11 +49,10 @@ def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
     write_document(folder / JOB_FILE, job)
     # Relative paths begin at the site's folder, and this copy stands elsewhere.
     table = placed.site.table
-    source = os.path.join(placed.folder, table.source) if table.is_file else table.source
+    if table is not None and table.is_file:
+        table = table.model_copy(update={"source": os.path.join(placed.folder, table.source)})
     secret = placed.site.secret_key and os.path.join(placed.folder, placed.site.secret_key)
-    moved = placed.site.model_copy(
-        update={"table": table.model_copy(update={"source": source}), "secret_key": secret}
-    )
+    moved = placed.site.model_copy(update={"table": table, "secret_key": secret})
     write_document(folder / SITE_FILE, moved)
 
 
@@ -82,6 +81,9 @@ def load_trained(folder: Path) -> Trained:
         )
     job, site = load_job(folder / JOB_FILE), load_site(folder / SITE_FILE)
     best = load_checkpoint(folder, BEST)
+    absent = best.state.get("absent", [])  # their part of the network is not in these weights
+    present = {name: party for name, party in job.parties.items() if name not in absent}
+    job = job.model_copy(update={"parties": present})
     saved: dict[str, Any] = best.state["saved"]
     preparation, code = saved.get("preparation"), saved.get("label")
     return Trained(

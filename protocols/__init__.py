@@ -4,14 +4,16 @@ A protocol is a module in this folder, or one that an installed package names un
 group `vfl.protocols`. It holds, in this order:
 
 - a docstring: the first line says what it is; a line `sender --Message--> receiver` for each thing
-  that is said; a section "Who learns what:" with `role: sentences` each, further lines indented; its
-  source;
+  that is said (`a|b` stands for each of them); a section "Who learns what:" with `role: sentences` each,
+  further lines indented; its source;
 - `Config`, a pydantic model of its options; `MESSAGES`, the kinds that it says;
-- `HUB`, the role whose party has the one open port;
+- `HUB`, roles: the first of them that a job has is that of the party with the one open port; and, where
+  it can go on without a party that vanishes, `GOES_ON = True`;
 - its arithmetic as plain functions, among them `check_roster(config, roles, widths)`, which refuses who
-  cannot work together, and `step_bytes(width, rows)`, a bound on what a feature party sends and
-  receives in a training step;
-- one `async def` a role, in `ROLES` for training and `PREDICTORS` for prediction.
+  cannot work together, and `step_bytes(session, rows, learning=True)`, a bound on what a party that is not
+  the hub sends and receives in a step, with or without a gradient;
+- one `async def` a role, in `ROLES` for training and `PREDICTORS` for prediction; `vfl/session.py` tells
+  it who takes part.
 
 `load` reads all that into a `Protocol`. No protocol imports another.
 
@@ -43,7 +45,7 @@ ENTRY_POINTS: Final = "vfl.protocols"
 _ALIGNMENTS: Final = ("ids", "psi")
 _ALIGNMENT_PARTS: Final = ("MESSAGES", "MOST_PARTIES", "ROLES", "align")
 _PARTS: Final = ("Config", "MESSAGES", "HUB", "ROLES", "PREDICTORS", "check_roster", "step_bytes")
-_ARROW: Final = re.compile(r"^\s+(\w+) --(\w+)--> (\w+)", re.MULTILINE)
+_ARROW: Final = re.compile(r"\s{2,}([\w|]+) --(\w+)--> ([\w|]+)")
 _LEARNS: Final = re.compile(r"^ {4}([^\s:][^:\n]*): (.+(?:\n {5,}.+)*)$", re.MULTILINE)
 
 
@@ -60,7 +62,10 @@ class Protocol:
     """For each role, what it comes to know of the others."""
     config: type[BaseModel]
     messages: tuple[type[Message], ...]
-    hub: str
+    hub: tuple[str, ...]
+    """The first of these roles that a job has is that of the party which the others connect to."""
+    goes_on: bool
+    """Whether it can go on without a party that vanishes."""
     roles: Mapping[str, Callable[..., Any]]
     predictors: Mapping[str, Callable[..., Any]]
 
@@ -154,7 +159,8 @@ def describe(name: str, module: ModuleType) -> Protocol:
         learns=learns,
         config=module.Config,
         messages=tuple(module.MESSAGES),
-        hub=module.HUB,
+        hub=tuple(module.HUB),
+        goes_on=getattr(module, "GOES_ON", False),
         roles=module.ROLES,
         predictors=module.PREDICTORS,
     )
@@ -173,7 +179,12 @@ def _read(
 ) -> tuple[str, frozenset[tuple[str, str, str]], dict[str, str]]:
     """Reads a module's docstring: summary, arrows, who learns what."""
     text = module.__doc__ or ""
-    arrows = frozenset(_ARROW.findall(text))
+    arrows = frozenset(
+        (sender, kind, to)
+        for senders, kind, hearers in _ARROW.findall(text)
+        for sender in senders.split("|")
+        for to in hearers.split("|")
+    )
     _, _, after = text.partition("Who learns what:\n")
     found = _LEARNS.findall(after.partition("\n\n")[0])
     learns = {role: " ".join(words.split()) for role, words in found}
@@ -187,8 +198,8 @@ def _read(
 
 def _disagreements(protocol: Protocol) -> Iterator[str]:
     roles = set(protocol.roles)
-    if protocol.hub not in roles:
-        yield f"HUB = {protocol.hub!r} is none of its ROLES"
+    if not protocol.hub or not set(protocol.hub) <= roles:
+        yield f"HUB = {protocol.hub!r} does not list some of its ROLES"
     if roles != set(protocol.predictors):
         yield "ROLES and PREDICTORS name other roles"
     yield from _undrawn(roles, protocol.messages, protocol.arrows, protocol.learns)

@@ -3,14 +3,14 @@
 Every id becomes a point of a group, H(id). The parties stand in a ring, in the order of the roster. Each
 one's set goes round, in secretly shuffled order, and every party multiplies it by a secret scalar of its
 own. The last one, the set's keeper, sorts it: H(id)^(a·b·…) is the same for equal ids whatever the way
-round, and says nothing to whoever lacks one of the scalars. The hub compares the sets.
+round, and says nothing to whoever lacks one of the scalars. The hub, one of them, compares the sets.
 
-    hub --Opening--> party      how many ids; a key; the hub's also salts the session
+    hub --Opening--> party      how many ids; a key for the seal; the hub's also salts the session
     party --Opening--> hub
     party --Opening--> party
     hub --Points--> party       [m, 32] of the owner's, multiplied by all from the owner to the sender
     party --Points--> hub
-    party --Points--> party     the same, sealed: the hub relays it
+    party --Points--> party
     hub --Credit--> party       to the owner, from its keeper, or to a keeper: say one piece more
     party --Credit--> hub
     party --Credit--> party
@@ -20,15 +20,16 @@ round, and says nothing to whoever lacks one of the scalars. The hub compares th
     party --Found--> hub
     party --Found--> party
 
-For each set at most `ahead` pieces and credits are under way together, 32 over all sets. A link leaves up
-to 31 messages unacknowledged that were taken: 63 in all, one less than a window, so nobody ever waits to
-say something, and no ring of waiting parties can close. What arrives when does not change the result.
+The relay, who passes on what two others say to each other, is the hub, or a party that has no ids and no part
+in this. Whatever it passes on but the openings is sealed (vfl/intersection/seals.py). So few pieces are under
+way that nobody waits to say something (vfl/intersection/ring.py). What comes when does not change the result.
 
 Who learns what:
     party: Which of its own ids all others hold too, and how many ids each party has. No id that it does
         not hold, and with three parties or more not which of its ids some of the others hold.
     hub: The same; and of each group of parties, itself among them or not, how many ids they have in
         common, as a number and not which. With two parties that is nothing more.
+    relay: If it is not the hub, how many ids each party has, and when each speaks.
     party with guesses: A party may add guessed ids to its table. It learns which of them all others hold,
         as it would of its own; nothing here can tell a guess from a row.
     colluding parties: From three on, two that put together what they have seen learn which ids each of
@@ -38,12 +39,13 @@ Who learns what:
 
 This holds of parties that follow the protocol and look hard at what they receive. A liar can make the run
 fail or leave shared ids out; points that it swaps inside the ring, from three parties on, are noticed only
-when the ordered rows are compared afterwards. A hub that lies may put its own keys in place of others',
-read the sealed points, and learn which of its ids the next party holds.
+when the ordered rows are compared afterwards. A relay that lies can neither read nor alter what is sealed,
+unless the job lists no keys: then it may put its own in place of others', and a hub that does so learns which
+of its ids the next party holds.
 
 Source: Meadows, A more efficient cryptographic matchmaking protocol, IEEE S&P 1986; Huberman, Franklin and
-Hogg, Enhancing privacy and trust in electronic communities, EC 1999. The ring, the keepers and the sealed
-hops are this framework's.
+Hogg, Enhancing privacy and trust in electronic communities, EC 1999. The ring, the keepers and the seals
+are this framework's.
 """
 
 from __future__ import annotations
@@ -57,12 +59,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vfl.crypto.group import POINT_BYTES, Blinder, multiply, public_point, random_scalar
+from vfl.crypto.group import POINT_BYTES, Blinder
 from vfl.errors import ConfigError
-from vfl.intersection.hidden import as_tensor, as_values, fingerprints, is_ascending, pick, secret_order
+from vfl.intersection.hidden import Sorted, as_tensor, as_values, fingerprints, pick, secret_order
 from vfl.intersection.meeting import Meeting
-from vfl.intersection.pieces import Incoming, Outgoing, pack, refuse, unpack
+from vfl.intersection.pieces import Incoming, Outgoing, pack, put_back, refuse, unpack
 from vfl.intersection.ring import Ring
+from vfl.intersection.seals import Seals
+from vfl.session import Session
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
@@ -79,7 +83,7 @@ _SALT_BYTES: Final = 32
 
 @dataclass(frozen=True, eq=False)
 class Opening(Message):
-    """Tells how many ids its sender has; `key` seals what goes past the hub; the hub brings the salt."""
+    """Tells how many ids its sender has; `key` seals what will be relayed; the hub brings the salt."""
 
     rows: int
     key: bytes
@@ -93,6 +97,7 @@ class Points(Message):
     owner: str
     number: int
     points: Tensor
+    tag: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,7 @@ class Credit(Message):
 
     owner: str
     number: int
+    tag: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +116,7 @@ class Values(Message):
     owner: str
     number: int
     values: Tensor
+    tag: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +124,7 @@ class Shared(Message):
     """Tells a set's keeper which of its sorted values all hold, a bit a value."""
 
     bits: Tensor
+    tag: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +132,7 @@ class Found(Message):
     """Tells a set's owner which of its ids all hold, a bit an id in the order it said them."""
 
     bits: Tensor
+    tag: bytes = b""
 
 
 MESSAGES: Final = (Opening, Points, Credit, Values, Shared, Found)
@@ -154,8 +163,7 @@ class _Part:
             if owner != ring.me
         }
         self._kept = ring.after(ring.me)  # whose set this party keeps
-        self._kept_order: np.ndarray = np.empty(0, dtype=np.int64)  # [n] from sorted to said
-        self._kept_values: np.ndarray = np.empty(0)  # [n], sorted
+        self._kept_set = Sorted(np.empty(0))  # until it is there
         self._to_hub: Outgoing | None = None
         self._n_shared: int | None = None  # as the hub tells it
         self._meeting = Meeting(ring.rows if ring.me == ring.hub else {}, PIECE_VALUES)
@@ -199,7 +207,7 @@ class _Part:
             refuse(sender, f"says points of {owner[:40]!r}, which are not its to say")
         points = passing.take(sender, number, message.points)
         try:
-            points = self._blinder.blind(ring.sealed(points, sender, ring.me, owner, number))  # [m, 32]
+            points = self._blinder.blind(points)  # [m, 32]
         except ValueError as error:
             refuse(sender, f"says a point of {owner}'s set that {error}")
         self._count(len(points))
@@ -213,19 +221,17 @@ class _Part:
 
     def _on_whole(self, sender: str, passing: Incoming) -> Sayings:
         """Looks for points said twice; of the kept set, says the sorted values."""
-        values = passing.all_kept()  # [n]
-        order = np.argsort(values, kind="stable")
-        values = values[order]
-        if not is_ascending(values):
+        whole = Sorted(passing.all_kept())
+        if whole.repeats:
             refuse(sender, f"says a point of {passing.owner}'s set twice")
         if passing.owner != self._kept:
             return
-        self._kept_order, self._kept_values = order, values
+        self._kept_set = whole
         if self._ring.me == self._ring.hub:
-            self._meeting.put(passing.owner, values)
+            self._meeting.put(passing.owner, whole.values)
             yield from self._compare()
         else:
-            self._to_hub = Outgoing(len(values), PIECE_VALUES, self._ring.ahead)
+            self._to_hub = Outgoing(len(whole.values), PIECE_VALUES, self._ring.ahead)
             yield from self._say_values(self._to_hub)
 
     def _on_credit(self, sender: str, message: Credit) -> Sayings:
@@ -241,7 +247,7 @@ class _Part:
 
     def _say_values(self, to_hub: Outgoing) -> Sayings:
         for number, rows in to_hub.due():
-            yield self._ring.hub, Values(self._kept, number, as_tensor(self._kept_values[rows]))
+            yield self._ring.hub, Values(self._kept, number, as_tensor(self._kept_set.values[rows]))
 
     def _on_values(self, sender: str, message: Values) -> Sayings:
         owner, number = message.owner, message.number
@@ -276,8 +282,7 @@ class _Part:
         if not asked or self.shared is not None:
             refuse(sender, "says which ids all hold where nobody asked")
         bits = unpack(sender, message.bits, len(self._order))
-        self.shared = np.zeros(len(bits), dtype=bool)  # [n]
-        self.shared[self._order[bits]] = True
+        self.shared = put_back(bits, self._order)
         self._check_number(sender)
         yield from ()
 
@@ -292,15 +297,10 @@ class _Part:
             )
 
     def _tell_owner(self, bits: np.ndarray) -> tuple[str, Message]:
-        said = np.zeros(len(bits), dtype=bool)  # [n]
-        said[self._kept_order[bits]] = True
-        return self._kept, Found(pack(said))
+        return self._kept, Found(pack(put_back(bits, self._kept_set.order)))
 
     def _onward(self, owner: str, number: int, points: np.ndarray) -> tuple[str, Message]:
-        ring = self._ring
-        to = ring.after(ring.me)
-        sealed = ring.sealed(points, ring.me, to, owner, number)
-        return to, Points(owner, number, torch.from_numpy(sealed))
+        return self._ring.after(self._ring.me), Points(owner, number, torch.from_numpy(points))
 
     def _count(self, operations: int) -> None:
         self._done += operations
@@ -313,6 +313,7 @@ class _Part:
 async def align(
     line: Line,
     *,
+    session: Session,
     hub: str,
     roster: Sequence[str],
     ids: Sequence[str] | np.ndarray,
@@ -323,8 +324,9 @@ async def align(
 
     Args:
         line: this party's line.
-        hub: the party that compares, and relays.
-        roster: all parties, this one and the hub among them, in an order that all agree on.
+        session: who takes part in the job; its hub relays: that of the alignment, or one outside the roster.
+        hub: the party that compares.
+        roster: all parties with ids, this one and the hub among them, in an order that all agree on.
         ids: this party's ids, canonical, none twice.
         threads: how many cores to use.
         progress: called with how many of this party's group operations are done, and of how many.
@@ -338,50 +340,45 @@ async def align(
     """
     _check(line.me, hub, roster, len(ids))
     with line.during("align"):
-        ring = await _open(line, hub, tuple(roster), len(ids))
+        seals = Seals(session, "psi")
+        ring = await _open(line, seals, hub, tuple(roster), len(ids))
         if not all(ring.rows.values()):
             return np.empty(0, dtype=np.int64)  # which all know from the openings
         with Blinder(threads) as blinder:
             part = _Part(ring, ids, blinder, progress)
             for to, message in part.say_own():
-                await line.say(to, message)
+                await line.say(to, seals.close(to, message))
             while awaited := part.awaited():
                 sender, heard = await line.hear_any(awaited, *MESSAGES[1:])
-                for to, message in part.answer(sender, heard):
-                    await line.say(to, message)
+                for to, message in part.answer(sender, seals.open(sender, heard)):
+                    await line.say(to, seals.close(to, message))
     assert part.shared is not None  # noqa: S101 - or its keeper were awaited still
     return np.flatnonzero(part.shared).astype(np.int64)
 
 
-async def _open(line: Line, hub: str, roster: tuple[str, ...], rows: int) -> Ring:
+async def _open(line: Line, seals: Seals, hub: str, roster: tuple[str, ...], rows: int) -> Ring:
     others = [name for name in roster if name != line.me]
-    scalar = random_scalar()
     salt = secrets.token_bytes(_SALT_BYTES) if line.me == hub else b""
-    opening = Opening(rows, public_point(scalar), salt)
-    openings: dict[str, Opening] = {}
-    if line.me == hub:  # last: what others said to each other has passed here by then
-        openings = {name: await line.hear(name, Opening) for name in others}
+    told = {name: Opening(rows, seals.key_for(name), salt) for name in others}
+    heard: dict[str, Opening] = {}
+    if line.me == hub:  # last: where it relays, what others said to each other has passed here by then
+        heard = {name: await line.hear(name, Opening) for name in others}
     for name in sorted(others, key=lambda name: name == hub):
-        await line.say(name, opening)
+        await line.say(name, told[name])
     if line.me != hub:
-        openings = {name: await line.hear(name, Opening) for name in others}
-    agreed = {name: _secret(name, said, name == hub, scalar) for name, said in openings.items()}
-    sizes = {name: rows if name == line.me else openings[name].rows for name in roster}
-    return Ring(line.me, hub, roster, sizes, salt or openings[hub].salt, agreed)
+        heard = {name: await line.hear(name, Opening) for name in others}
+    for name, opening in heard.items():
+        _check_opening(name, opening, name == hub)
+        seals.meet(name, told[name], opening, opening.key)
+    sizes = {name: rows if name == line.me else heard[name].rows for name in roster}
+    return Ring(line.me, hub, roster, sizes, salt or heard[hub].salt)
 
 
-def _secret(name: str, opening: Opening, from_hub: bool, scalar: bytes) -> bytes:
-    """Checks an opening; returns what its sender and this party alone can compute."""
+def _check_opening(name: str, opening: Opening, from_hub: bool) -> None:
     if not 0 <= opening.rows <= MOST_IDS:
         refuse(name, f"says that it has {opening.rows} ids; there may be 0 to {MOST_IDS}")
     if len(opening.salt) != (_SALT_BYTES if from_hub else 0):
         refuse(name, f"says a salt of {len(opening.salt)} bytes")
-    if len(opening.key) != POINT_BYTES:
-        refuse(name, f"says a key of {len(opening.key)} bytes")
-    try:
-        return multiply(opening.key, scalar)
-    except ValueError as error:
-        refuse(name, f"says a key that {error}")
 
 
 def _check(me: str, hub: str, roster: Sequence[str], rows: int) -> None:

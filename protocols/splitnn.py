@@ -30,9 +30,8 @@ the vertically partitioned configuration; label inference from gradients: Li et 
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,24 +43,26 @@ from torch import Tensor
 
 from vfl.data.batches import Batch, Rows
 from vfl.errors import ConfigError, DataError, RemoteProtocolError
-from vfl.journal import Journal
+from vfl.journal import Journal, Silent
 from vfl.learn.ahead import keeping_weights
+from vfl.learn.course import direct
 from vfl.learn.cut import CUTS, is_finite, joined_width
 from vfl.learn.cut import Joint as Joint  # for whoever builds the label party's network
+from vfl.learn.embedding import check_gradient, descend, diverged, embed
 from vfl.learn.learner import Learner
 from vfl.learn.outcome import Outcome
-from vfl.learn.plan import Plan, Selection
+from vfl.learn.plan import Plan
 from vfl.learn.presets import choose
-from vfl.learn.scores import loss_function, score
-from vfl.wire.codec import encode, frames_bytes
+from vfl.learn.scores import loss_function
+from vfl.session import Session
+from vfl.wire.codec import encode, frames_bytes, tensor_bytes
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
 MOST_FEATURE_PARTIES: Final = 16
-_FLOAT_BYTES: Final = 4
 
-#: The role whose party has the one open port; every other party connects to it.
-HUB: Final = "label"
+#: The first of these roles that a job has is that of the party with the one open port.
+HUB: Final = ("label",)
 
 
 class Config(BaseModel):
@@ -137,21 +138,19 @@ def check_roster(config: Config, roles: Mapping[str, str], widths: Mapping[str, 
         joined_width(config.cut, {name: width for name, width in widths.items() if width is not None})
 
 
-def step_bytes(width: int, rows: int) -> tuple[int, int]:
-    """Bounds the bytes that one feature party sends and receives in a training step of `rows` rows."""
-    # The largest header there is, without making the tensor: both sizes at a byte for the smallest
-    # number and eight more for the largest.
+def step_bytes(session: Session, rows: int, *, learning: bool = True) -> tuple[int, int]:
+    """Bounds what the feature party `session.me` sends and receives in a step of `rows` rows, in bytes."""
     none, most, names = torch.zeros(0, 0), 2**62, {"to": "x" * 32, "sender": "x" * 32}
-    content = _FLOAT_BYTES * rows * width + 2 * 8
-    sent = frames_bytes(encode(Embedding(most, most, none), **names))
-    return sent + content, frames_bytes(encode(EmbeddingGrad(most, none), **names)) + content
+    content = tensor_bytes(rows, session.members[session.me].width or 0, torch.float32)
+    sent = frames_bytes(encode(Embedding(most, most, none), **names)) + content
+    return sent, (frames_bytes(encode(EmbeddingGrad(most, none), **names)) + content) * learning
 
 
 # --- roles -----------------------------------------------------------------------------------------
 
 
 async def feature_party(
-    line: Line, *, label: str, bottom: Learner, rows: Rows, plan: Plan, journal: Journal
+    line: Line, *, session: Session, bottom: Learner, rows: Rows, plan: Plan, journal: Journal
 ) -> None:
     """Trains this party's bottom on the gradients that the label party sends.
 
@@ -159,7 +158,7 @@ async def feature_party(
         RemoteProtocolError: if the label party answers another step or with another shape.
         DataError: if the embedding is no longer finite.
     """
-    best = bottom.weights()
+    label, best = session.label, bottom.weights()
     steps = rows.steps("train")
     for epoch in range(1, plan.epochs + 1):
         bottom.train()
@@ -168,7 +167,7 @@ async def feature_party(
             for batch in rows.batches("train", epoch):
                 # Without running ahead no step comes between a batch's way there and back.
                 with keeping_weights(bottom.network) if plan.ahead else nullcontext():
-                    h = _embed(bottom, batch)  # [b, d]
+                    h = embed(bottom, batch)  # [b, d]
                 await line.say(label, Embedding(batch.step, batch.mark, h.detach()))
                 unanswered.append((batch, h))
                 if len(unanswered) > plan.ahead:
@@ -193,7 +192,7 @@ async def feature_party(
 async def label_party(
     line: Line,
     *,
-    contributors: Mapping[str, int],
+    session: Session,
     own: Learner | None,
     joint: Learner,
     rows: Rows,
@@ -205,7 +204,7 @@ async def label_party(
 
     Args:
         line: this party's line.
-        contributors: each feature party's cut width, in the roster's order.
+        session: who takes part; the feature parties' embeddings come in this order at the cut.
         own: this party's bottom; its embedding comes last at the cut.
         joint: the cut and the trunk, a `Joint`.
         rows: this party's rows with labels.
@@ -217,146 +216,104 @@ async def label_party(
         RemoteProtocolError: if a feature party's batch holds other rows or has another shape.
         DataError: if the loss is no longer finite.
     """
-    learners = {"joint": joint} | ({"own": own} if own else {})
-    best = {name: learner.weights() for name, learner in learners.items()}
-    selection = Selection(plan)
-    history: list[dict[str, Any]] = []
-    for epoch in range(1, plan.epochs + 1):
-        started = time.perf_counter()
-        with line.during("train"):
-            loss = await _train_epoch(line, contributors, own, joint, rows, task, epoch, journal)
-        for learner in learners.values():
-            learner.end_epoch()
-        outputs = await _outputs(line, contributors, own, joint, rows, "valid")
-        scores = score(task, rows.truth("valid"), outputs) if len(outputs) else {}
-        is_best = selection.judge(epoch, scores)
-        stop = selection.is_over(epoch)
-        if is_best:
-            best = {name: learner.weights() for name, learner in learners.items()}
-        with line.during("valid"):
-            for name in contributors:
-                await line.say(name, EpochEnd(is_best, stop))
-        seconds = time.perf_counter() - started
-        history.append({"epoch": epoch, "loss": loss, "valid": scores, "seconds": seconds, "best": is_best})
-        journal.checkpoint(epoch, learners, best=is_best)
-        journal.epoch(history[-1])
-        if stop:
-            break
-    for name, learner in learners.items():
-        learner.load_weights(best[name])
-    test = await _outputs(line, contributors, own, joint, rows, "test")
-    return Outcome(
-        history=history,
-        best_epoch=selection.best_epoch,
-        valid=history[selection.best_epoch - 1]["valid"],
-        test=score(task, rows.truth("test"), test) if len(test) else {},
-        test_truth=rows.truth("test"),
-        test_output=test,
-    )
+    top = _Top(line, session.widths, own, joint, rows, task, journal)
+    return await direct(line, top, rows, task, plan, journal)
 
 
-async def feature_predicts(line: Line, *, label: str, bottom: Learner, rows: Rows) -> None:
+async def feature_predicts(line: Line, *, session: Session, bottom: Learner, rows: Rows) -> None:
     """Says the embeddings of all rows."""
-    await _say_embeddings(line, label, bottom, rows, "all")
+    await _say_embeddings(line, session.label, bottom, rows, "all")
 
 
 async def label_predicts(
-    line: Line, *, contributors: Mapping[str, int], own: Learner | None, joint: Learner, rows: Rows
+    line: Line, *, session: Session, own: Learner | None, joint: Learner, rows: Rows
 ) -> np.ndarray:
     """Returns the joint network's raw outputs [n, c] for all rows."""
-    return await _outputs(line, contributors, own, joint, rows, "all")
+    top = _Top(line, session.widths, own, joint, rows, "", Silent())
+    for learner in top.learners.values():
+        learner.eval()
+    with line.during("all"):
+        return await top.outputs("all", 0)
 
 
 async def _learn(line: Line, label: str, bottom: Learner, batch: Batch, h: Tensor) -> None:
     reply = await line.hear(label, EmbeddingGrad)
-    grad = reply.grad
-    if reply.step != batch.step or grad.shape != h.shape or grad.dtype != h.dtype:
-        raise RemoteProtocolError(
-            label,
-            f"answered step {reply.step} with {grad.dtype} {tuple(grad.shape)} "
-            f"where step {batch.step} is {h.dtype} {tuple(h.shape)}",
-        )
-    if not is_finite(grad):
-        raise RemoteProtocolError(label, f"sent a gradient that is not finite at step {batch.step}")
-    if h.requires_grad:  # a bottom without weights has nothing to learn
-        torch.autograd.backward(h, grad.to(h.device))
-        bottom.step()
+    check_gradient(label, batch.step, h, reply.step, reply.grad)
+    descend(bottom, h, reply.grad)
 
 
 async def _say_embeddings(line: Line, label: str, bottom: Learner, rows: Rows, split: str) -> None:
     bottom.eval()
     with line.during(split), torch.no_grad():
         for batch in rows.batches(split):
-            await line.say(label, Embedding(batch.step, batch.mark, _embed(bottom, batch)))
+            await line.say(label, Embedding(batch.step, batch.mark, embed(bottom, batch)))
 
 
-def _embed(bottom: Learner, batch: Batch) -> Tensor:
-    h = bottom(*batch.inputs).float()  # float32 is what crosses, whatever a user's module computes in
-    if not is_finite(h):
-        raise DataError(_diverged("embedding", batch.step))
-    return h
+@dataclass
+class _Top:
+    """Is what the label party does behind the cut; a `vfl.learn.course.Top`."""
 
+    line: Line
+    contributors: Mapping[str, int]
+    own: Learner | None
+    joint: Learner
+    rows: Rows
+    task: str
+    journal: Journal
+    vanished: Sequence[str] = ()
 
-async def _train_epoch(
-    line: Line,
-    contributors: Mapping[str, int],
-    own: Learner | None,
-    joint: Learner,
-    rows: Rows,
-    task: str,
-    epoch: int,
-    journal: Journal,
-) -> float:
-    loss_of = loss_function(task)
-    steps, total = rows.steps("train"), 0.0
-    joint.train()
-    if own:
-        own.train()
-    for batch in rows.batches("train", epoch):
-        cuts = [h.to(joint.device) for h in await _hear_embeddings(line, contributors, batch)]
-        own_h = _embed(own, batch) if own else None
-        if own_h is not None:
-            cuts.append(own_h.detach().to(joint.device))
-        cuts = [h.detach().requires_grad_() for h in cuts]  # what was heard stays as it was
-        assert batch.y is not None  # noqa: S101 - the label party's rows have labels
-        loss = loss_of(joint(*cuts), batch.y.to(joint.device))
-        value = loss.item()
-        torch.autograd.backward(loss)
-        grads = [_grad_of(h) for h in cuts]
-        if not (np.isfinite(value) and all(is_finite(grad) for grad in grads)):
-            raise DataError(_diverged(f"loss ({value:g}) or its gradient", batch.step, epoch))
-        # The feature parties go on with their part while this one does the rest of its own.
-        for name, grad in zip(contributors, grads, strict=False):
-            await line.say(name, EmbeddingGrad(batch.step, grad))
-        if own and own_h is not None and own_h.requires_grad:
-            torch.autograd.backward(own_h, grads[-1].to(own_h.device))
-            own.step()
-        joint.step()
-        total += value * batch.rows
-        journal.step(epoch, batch.step + 1, steps, batch.rows, value)
-    return total / rows.count("train")
+    @property
+    def learners(self) -> dict[str, Learner]:
+        return {"joint": self.joint} | ({"own": self.own} if self.own else {})
 
+    async def train(self, epoch: int) -> float:
+        own, joint, loss_of = self.own, self.joint, loss_function(self.task)
+        steps, total = self.rows.steps("train"), 0.0
+        joint.train()
+        if own:
+            own.train()
+        for batch in self.rows.batches("train", epoch):
+            cuts = [h.to(joint.device) for h in await self._hear(batch)]
+            own_h = embed(own, batch) if own else None
+            if own_h is not None:
+                cuts.append(own_h.detach().to(joint.device))
+            cuts = [h.detach().requires_grad_() for h in cuts]  # what was heard stays as it was
+            assert batch.y is not None  # noqa: S101 - the label party's rows have labels
+            loss = loss_of(joint(*cuts), batch.y.to(joint.device))
+            value = loss.item()
+            torch.autograd.backward(loss)
+            grads = [_grad_of(h) for h in cuts]
+            if not (np.isfinite(value) and all(is_finite(grad) for grad in grads)):
+                raise DataError(diverged(f"loss ({value:g}) or its gradient", batch.step, epoch))
+            # The feature parties go on with their part while this one does the rest of its own.
+            for name, grad in zip(self.contributors, grads, strict=False):
+                await self.line.say(name, EmbeddingGrad(batch.step, grad))
+            if own and own_h is not None:
+                descend(own, own_h, grads[-1])
+            joint.step()
+            total += value * batch.rows
+            self.journal.step(epoch, batch.step + 1, steps, batch.rows, value)
+        return total / self.rows.count("train")
 
-async def _outputs(
-    line: Line, contributors: Mapping[str, int], own: Learner | None, joint: Learner, rows: Rows, split: str
-) -> np.ndarray:
-    joint.eval()
-    if own:
-        own.eval()
-    outputs = []
-    with line.during(split), torch.no_grad():
-        for batch in rows.batches(split):
-            cuts = [h.to(joint.device) for h in await _hear_embeddings(line, contributors, batch)]
-            if own:
-                cuts.append(_embed(own, batch).to(joint.device))
-            outputs.append(joint(*cuts).cpu().numpy())
-    return np.concatenate(outputs) if outputs else np.empty((0, 1), dtype=np.float32)
+    async def outputs(self, split: str, epoch: int) -> np.ndarray:
+        outputs = []
+        for batch in self.rows.batches(split):
+            cuts = [h.to(self.joint.device) for h in await self._hear(batch)]
+            with torch.no_grad():
+                if self.own:
+                    cuts.append(embed(self.own, batch).to(self.joint.device))
+                outputs.append(self.joint(*cuts).cpu().numpy())
+        return np.concatenate(outputs) if outputs else np.empty((0, 1), dtype=np.float32)
 
+    async def end_epoch(self, best: bool, stop: bool) -> None:
+        for name in self.contributors:
+            await self.line.say(name, EpochEnd(best, stop))
 
-async def _hear_embeddings(line: Line, contributors: Mapping[str, int], batch: Batch) -> list[Tensor]:
-    return [
-        _checked(name, width, batch, await line.hear(name, Embedding)) for name, width in contributors.items()
-    ]
+    async def _hear(self, batch: Batch) -> list[Tensor]:
+        return [
+            _checked(name, width, batch, await self.line.hear(name, Embedding))
+            for name, width in self.contributors.items()
+        ]
 
 
 def _checked(name: str, width: int, batch: Batch, said: Embedding) -> Tensor:
@@ -377,11 +334,6 @@ def _checked(name: str, width: int, batch: Batch, said: Embedding) -> Tensor:
 def _grad_of(h: Tensor) -> Tensor:
     # A module of the user's may leave an embedding out of account.
     return torch.zeros_like(h) if h.grad is None else h.grad
-
-
-def _diverged(what: str, step: int, epoch: int | None = None) -> str:
-    where = f"step {step}" if epoch is None else f"epoch {epoch}, step {step}"
-    return f"the {what} is not finite at {where}: training diverges; lower optimizer.lr or set clip_norm"
 
 
 ROLES: Final[dict[str, Any]] = {"feature": feature_party, "label": label_party}

@@ -30,6 +30,7 @@ EXIT_INTERNAL: Final = 1
 REASONS: Final[dict[str, int]] = {
     "refused": 3,
     "lost": 4,
+    "dismissed": 4,
     "timeout": 5,
     "protocol": 6,
     "config": 8,
@@ -148,7 +149,7 @@ class PeerAborted(RemoteError):
         self.code = code
         self.culprit = culprit
         self.exit_code = REASONS[code]
-        blame = f" ({culprit})" if culprit else ""
+        blame = f" ({culprit})" if culprit and code != "dismissed" else ""
         super().__init__(peer, f"{_WORDS[code]}{blame}")
 
     @property
@@ -165,6 +166,7 @@ class PeerAborted(RemoteError):
 _WORDS: Final[dict[str, str]] = {
     "refused": "ended the run: a peer was refused",
     "lost": "ended the run: a peer was lost",
+    "dismissed": "goes on without this party, which was away too long",
     "timeout": "ended the run: a peer said nothing until the deadline",
     "protocol": "ended the run: a peer broke the protocol",
     "config": "ended the run: its own configuration cannot be used; its own terminal says why",

@@ -18,6 +18,12 @@ class Journal(Protocol):
     def epoch(self, record: Mapping[str, Any]) -> None:
         """Hears of an epoch's end: a JSON-able record of its number, loss, scores and seconds."""
 
+    def warn(self, text: str) -> None:
+        """Hears of something that the party's person should know."""
+
+    def absent(self, party: str) -> None:
+        """Hears of a party that the run goes on without."""
+
     def checkpoint(self, epoch: int, learners: Mapping[str, Learner], *, best: bool) -> None:
         """Is given the state to keep, between two steps; `best` tells whether it is the best so far."""
 
@@ -29,6 +35,12 @@ class Silent:
         """Does nothing."""
 
     def epoch(self, record: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def warn(self, text: str) -> None:
+        """Does nothing."""
+
+    def absent(self, party: str) -> None:
         """Does nothing."""
 
     def checkpoint(self, epoch: int, learners: Mapping[str, Learner], *, best: bool) -> None:

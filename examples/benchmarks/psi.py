@@ -34,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from protocols import load_alignment
 from vfl.crypto.group import hash_to_point, multiply, random_scalar
+from vfl.session import Member, Session
 from vfl.wire.line import Line
 from vfl.wire.link import Link
 from vfl.wire.perform import perform
@@ -183,6 +184,7 @@ def together(alignment: str, n: int) -> Figures:
 def party_process(pipe: Connection, name: str, alignment: str, n: int, keys: dict[str, KeyPair]) -> None:
     """Is one party's process."""
     loaded, ids, took = load_alignment(alignment), table(n, name), [0.0]
+    session = Session(name, "hub", {one: Member("feature") for one in PARTIES})
     if name == "hub":
         port = Port("tcp://127.0.0.1:*", hub=True, keys=keys["hub"], allowed={keys["shop"].public: "shop"})
         pipe.send(port.address)
@@ -191,7 +193,7 @@ def party_process(pipe: Connection, name: str, alignment: str, n: int, keys: dic
 
     async def role(line: Line) -> Any:  # noqa: ANN401
         started = time.perf_counter()
-        rows = await loaded.align(line, hub="hub", roster=PARTIES, ids=ids, threads=1)
+        rows = await loaded.align(line, session=session, hub="hub", roster=PARTIES, ids=ids, threads=1)
         took[0] = time.perf_counter() - started
         return rows
 

@@ -36,6 +36,7 @@ from vfl.learn.joined import JoinedNetwork
 from vfl.learn.learner import Learner
 from vfl.learn.plan import Plan
 from vfl.learn.presets import MLP
+from vfl.session import Member, Session
 from vfl.wire.codec import encode, stamp
 from vfl.wire.line import Line, Receive, Send
 from vfl.wire.link import Link
@@ -43,6 +44,7 @@ from vfl.wire.perform import perform
 from vfl.wire.zeromq import KeyPair, Port, make_keys
 
 COLUMNS, WIDTH = 30, 64
+SESSION = Session("", "label", {"feature": Member("feature", WIDTH), "label": Member("label")})
 WARM_UP_STEPS = 50
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -110,7 +112,9 @@ def feature_role(
     """Returns the feature party's role."""
     rows, plan = table(batch, steps, features=True), Plan(epochs=1, ahead=ahead)
     bottom = learner(bottom_network())
-    return lambda line: feature_party(line, label="label", bottom=bottom, rows=rows, plan=plan, journal=clock)
+    return lambda line: feature_party(
+        line, session=SESSION, bottom=bottom, rows=rows, plan=plan, journal=clock
+    )
 
 
 def label_role(batch: int, steps: int, clock: Clock) -> Callable[[Line], Coroutine[Any, Any, Any]]:
@@ -120,10 +124,9 @@ def label_role(batch: int, steps: int, clock: Clock) -> Callable[[Line], Corouti
         Plan(epochs=1),
         learner(Joint("concat", trunk_network())),
     )
-    contributors = {"feature": WIDTH}
     return lambda line: label_party(
         line,
-        contributors=contributors,
+        session=SESSION,
         own=None,
         joint=joint,
         rows=rows,

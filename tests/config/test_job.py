@@ -107,10 +107,10 @@ def test_documents_do_not_change() -> None:
         job().epochs = 3  # type: ignore[misc]
 
 
-def test_a_site_needs_a_party_and_a_table() -> None:
+def test_a_site_needs_a_party() -> None:
     with pytest.raises(ValidationError) as caught:
         Site.model_validate({})
-    assert {fault["loc"] for fault in caught.value.errors()} == {("party",), ("table",)}
+    assert {fault["loc"] for fault in caught.value.errors()} == {("party",)}
 
 
 @pytest.mark.parametrize(

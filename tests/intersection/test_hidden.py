@@ -1,4 +1,4 @@
-"""Values are shuffled, sealed, sorted and compared as the protocols need it."""
+"""Values are shuffled, sorted and compared as the protocols need it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfl.intersection.hidden import (
+    Sorted,
     are_in,
     as_tensor,
     as_values,
@@ -15,7 +16,6 @@ from vfl.intersection.hidden import (
     fingerprints,
     is_ascending,
     pick,
-    seal,
     secret_order,
 )
 from vfl.intersection.ring import Ring, pieces_ahead
@@ -74,22 +74,14 @@ def test_an_order_is_a_permutation_and_another_each_time() -> None:
     assert secret_order(0).tolist() == []
 
 
-@given(st.binary(max_size=96).map(lambda raw: raw[: len(raw) // 32 * 32]))
-def test_what_is_sealed_twice_is_open_again(raw: bytes) -> None:
-    rows = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
-    sealed = seal(rows, bytes(32), "a", "b", "0")
-    assert (seal(sealed, bytes(32), "a", "b", "0") == rows).all()
-
-
-def test_another_secret_or_place_gives_another_pad() -> None:
-    rows = np.zeros((2, 32), dtype=np.uint8)
-    pads = [
-        seal(rows, secret, *place).tobytes()
-        for secret in (bytes(64), bytes(63) + b"\1")
-        for place in (("a", "b", "0"), ("a", "b", "1"), ("b", "a", "0"), ("a", "b", "owner", "0"))
-    ]
-    halves = {pad[:32] for pad in pads} | {pad[32:] for pad in pads}
-    assert len(halves) == 16
+@given(values_of)
+def test_sorted_values_know_where_they_were(raws: list[bytes]) -> None:
+    values = valued(raws)
+    whole = Sorted(values)
+    assert not whole.repeats
+    assert is_ascending(whole.values)
+    assert (values[whole.order] == whole.values).all()
+    assert Sorted(np.concatenate([values, values])).repeats is bool(raws)
 
 
 def test_ids_are_picked_from_lists_and_arrays_alike() -> None:
@@ -111,8 +103,7 @@ def test_fingerprints_tell_points_apart() -> None:
 
 def ring_of(k: int, me: int = 0, hub: int = 1) -> Ring:
     roster = tuple(f"p{at}" for at in range(k))
-    secrets = {name: bytes([1]) * 32 for name in roster}
-    return Ring(f"p{me}", f"p{hub}", roster, dict.fromkeys(roster, 9), bytes(32), secrets)
+    return Ring(f"p{me}", f"p{hub}", roster, dict.fromkeys(roster, 9), bytes(32))
 
 
 @pytest.mark.parametrize("k", [2, 3, 16])
@@ -120,16 +111,6 @@ def test_everybody_keeps_the_set_of_the_next_one(k: int) -> None:
     ring = ring_of(k)
     assert [ring.keeper(ring.after(name)) for name in ring.roster] == list(ring.roster)
     assert {ring.keeper(name) for name in ring.roster} == set(ring.roster)
-
-
-def test_only_what_the_hub_relays_is_sealed_and_the_receiver_opens_it() -> None:
-    rows = np.zeros((2, 32), dtype=np.uint8)
-    sender, receiver = ring_of(4, me=2), ring_of(4, me=3)
-    sealed = sender.sealed(rows, "p2", "p3", "p0", 5)
-    assert (sealed != rows).any()
-    assert (receiver.sealed(sealed, "p2", "p3", "p0", 5) == rows).all()
-    for here, there in (("p0", "p1"), ("p1", "p2")):
-        assert sender.sealed(rows, here, there, "p0", 5) is rows
 
 
 @pytest.mark.parametrize("k", range(2, 17))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from vfl.errors import RemoteProtocolError
 from vfl.intersection.hidden import as_tensor
 from vfl.intersection.meeting import Meeting
-from vfl.intersection.pieces import Incoming, Outgoing, pack, unpack
+from vfl.intersection.pieces import Incoming, Outgoing, pack, put_back, unpack
 
 
 @given(rows=st.integers(0, 60), piece=st.integers(1, 9), ahead=st.integers(1, 4))
@@ -65,6 +66,13 @@ def test_answers_of_another_length_are_refused_where_it_shows(flags: list[bool],
     else:
         with pytest.raises(RemoteProtocolError, match=r"^peer: answers"):
             unpack("peer", packed, n)
+
+
+@given(st.lists(st.booleans(), max_size=40), st.randoms())
+def test_answers_about_shuffled_things_are_put_back_in_order(flags: list[bool], drawn: random.Random) -> None:
+    order = np.array(drawn.sample(range(len(flags)), len(flags)), dtype=np.int64)
+    said = np.array(flags, dtype=bool)[order]
+    assert put_back(said, order).tolist() == flags
 
 
 def values(*numbers: int) -> np.ndarray:

@@ -12,14 +12,13 @@ import pytest
 from click.testing import Result as Output
 from small_jobs import small_job
 
-from parties import party, predict
+from parties import finishing, party, predict
 from parties.api import load_result
 from parties.assembly import assemble_folder
 from parties.check import traffic_of
 from parties.events import RunJournal
 from parties.party import Connection, train_party
 from parties.trained import BEST
-from protocols.splitnn import step_bytes
 from vfl.errors import ConfigError, DataError
 from vfl.learn.checkpoint import load_checkpoint
 
@@ -77,7 +76,7 @@ def test_a_training_alone_that_diverges_is_told_in_the_result(
     def diverges(*_: object) -> None:
         raise DataError("the loss is not finite")
 
-    monkeypatch.setattr(party, "train_alone", diverges)
+    monkeypatch.setattr(finishing, "train_alone", diverges)
     found = json.loads(vfl("run", small_job(tmp_path / "job"), "--in-process", "--json").stdout)
     assert found["alone"] == {"kind": "failed", "test": {}, "why": "the loss is not finite"}
 
@@ -113,12 +112,12 @@ def test_the_best_weights_know_their_epoch_however_seldom_they_are_written(tmp_p
     journal.checkpoint(1, {}, best=True)
     journal.checkpoint(2, {}, best=True)  # less than a second after the first: not written
     journal.checkpoint(3, {}, best=False)
-    assert load_checkpoint(tmp_path, BEST).state == {"epoch": 1, "session": "s"}
+    assert load_checkpoint(tmp_path, BEST).state == {"epoch": 1, "session": "s", "absent": []}
     journal.keep_best({})
-    assert load_checkpoint(tmp_path, BEST).state == {"epoch": 2, "session": "s"}
+    assert load_checkpoint(tmp_path, BEST).state == {"epoch": 2, "session": "s", "absent": []}
 
 
 def test_check_counts_the_batches_that_are_dealt(tmp_path: Path) -> None:
     assembly = assemble_folder(small_job(tmp_path / "job"))
     row: dict[str, Any] = traffic_of(assembly, {"train": 33, "valid": 0, "test": 0})[0]
-    assert row["sent_an_epoch"] == np.sum([step_bytes(4, rows)[0] for rows in (16, 17)])
+    assert row["sent_an_epoch"] == np.sum([assembly.step_bytes("bank", rows)[0] for rows in (16, 17)])

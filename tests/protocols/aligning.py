@@ -1,4 +1,4 @@
-"""Lets parties align: in turns, in any order, over loopback, with liars among them."""
+"""Lets parties align: in turns, in any order, over loopback, past a relay, with liars among them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import pytest
 from liars import Change, Wrap
 
 from protocols import ids, psi
+from vfl.crypto.pairs import new_secret, public_of
 from vfl.errors import RemoteProtocolError
+from vfl.session import Member, Session
 from vfl.wire.line import Line, Receive, Role, Send
 from vfl.wire.link import Link
 from vfl.wire.messages import Message
@@ -46,18 +48,39 @@ def overlapping(k: int, n: int = 30, of: int = 40, seed: int = 0) -> dict[str, l
     return {name: [f"customer-{at:06d}" for at in drawn.sample(range(of), n)] for name in names}
 
 
-def roles_of(module: ModuleType, sets: Sets, liars: Mapping[str, Wrap] | None = None) -> dict[str, Role[Any]]:
-    """Returns each party's role."""
+def sessions_of(names: Sequence[str], relay: str = "hub", *, identified: bool = True) -> dict[str, Session]:
+    """Returns what each party knows of the others; the relay need not be among `names`."""
+    secrets = {name: new_secret() if identified else None for name in {**dict.fromkeys(names), relay: None}}
+    members = {
+        name: Member("coordinator" if name not in names else "feature", None, own and public_of(own))
+        for name, own in secrets.items()
+    }
+    nonce = bytes(range(16))
+    return {name: Session(name, relay, members, nonce, secret_key=own) for name, own in secrets.items()}
+
+
+def roles_of(
+    module: ModuleType,
+    sets: Sets,
+    liars: Mapping[str, Wrap] | None = None,
+    sessions: Mapping[str, Session] | None = None,
+) -> dict[str, Role[Any]]:
+    """Returns each party's role; the hub compares, and relays unless the sessions say otherwise."""
+    known = sessions or sessions_of(list(sets))
     roles: dict[str, Role[Any]] = {
-        name: lambda line, own=own: module.align(line, hub="hub", roster=list(sets), ids=own)
+        name: lambda line, own=own: module.align(
+            line, session=known[line.me], hub="hub", roster=list(sets), ids=own
+        )
         for name, own in sets.items()
     }
     return {name: (liars or {}).get(name, lambda role: role)(role) for name, role in roles.items()}
 
 
-def play(module: ModuleType, sets: Sets, **liars: Wrap) -> Rehearsal:
+def play(
+    module: ModuleType, sets: Sets, *, sessions: Mapping[str, Session] | None = None, **liars: Wrap
+) -> Rehearsal:
     """Aligns in memory."""
-    return rehearse(roles_of(module, sets, liars), module.MESSAGES)
+    return rehearse(roles_of(module, sets, liars, sessions), module.MESSAGES)
 
 
 def assert_aligned(sets: Sets, results: Mapping[str, Any]) -> None:
@@ -120,24 +143,26 @@ class Crowd:
 # --- over loopback -----------------------------------------------------------------------------------
 
 
-def over_loopback(roles: Mapping[str, Role[Any]], kinds: Sequence[type[Message]]) -> dict[str, Any]:
+def over_loopback(
+    roles: Mapping[str, Role[Any]], kinds: Sequence[type[Message]], relay: str = "hub"
+) -> dict[str, Any]:
     """Runs each role in a thread over CURVE; returns what each gave or raised."""
     keys = {name: make_keys() for name in roles}
     door = Port(
         "tcp://127.0.0.1:*",
         hub=True,
-        keys=keys["hub"],
-        allowed={pair.public: name for name, pair in keys.items() if name != "hub"},
+        keys=keys[relay],
+        allowed={pair.public: name for name, pair in keys.items() if name != relay},
     )
     outcomes: dict[str, Any] = {}
 
     def run(name: str) -> None:
-        if name == "hub":
+        if name == relay:
             port = door
         else:
-            port = Port(door.address, hub=False, keys=keys[name], allowed={}, hub_key=keys["hub"].public)
+            port = Port(door.address, hub=False, keys=keys[name], allowed={}, hub_key=keys[relay].public)
         peers = [peer for peer in roles if peer != name]
-        link = Link(port, name, "hub", peers, kinds, timing=Timing(join_s=20.0, hear_s=20.0))
+        link = Link(port, name, relay, peers, kinds, timing=Timing(join_s=20.0, hear_s=20.0))
         try:
             outcomes[name] = perform(roles[name], link)
         except Exception as error:  # handed to the test's own thread

@@ -28,6 +28,7 @@ from vfl.learn.plan import Plan, Selection
 from vfl.learn.presets import MLP, Untouched
 from vfl.learn.scores import DEFAULT_METRIC, loss_function, output_width, score
 from vfl.rng import RngStream, derive_seed
+from vfl.session import Member, Session
 from vfl.wire.line import Role
 from vfl.wire.link import Link
 from vfl.wire.messages import Message
@@ -72,6 +73,10 @@ class Setup:
     def contributors(self) -> dict[str, int]:
         return dict.fromkeys(self.features, self.width)
 
+    def session(self, me: str) -> Session:
+        members = {name: Member("feature", self.width) for name in self.features}
+        return Session(me, LABEL, members | {LABEL: Member("label", self.width if self.own else None)})
+
     @property
     def plan(self) -> Plan:
         return Plan(self.epochs, self.ahead, DEFAULT_METRIC[self.task], self.patience)
@@ -89,11 +94,11 @@ class Cast:
     def role(self, name: str, journal: Journal | None = None) -> Role[Any]:
         setup, rows = self.setup, self.rows[name]
         common: dict[str, Any] = {"rows": rows, "plan": setup.plan, "journal": journal or Silent()}
+        common["session"] = setup.session(name)
         if name != LABEL:
-            return lambda line: splitnn.feature_party(line, label=LABEL, bottom=self.learners[name], **common)
+            return lambda line: splitnn.feature_party(line, bottom=self.learners[name], **common)
         return lambda line: splitnn.label_party(
             line,
-            contributors=setup.contributors,
             own=self.learners.get("own"),
             joint=self.learners["joint"],
             task=setup.task,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import coroutine
 from typing import Any
 
-from vfl.wire.line import Line, Role, Send
+from vfl.wire.line import Line, Request, Role, Send
 
 Change = Callable[[Send], Send | Sequence[Send]]
 Wrap = Callable[[Role[Any]], Role[Any]]
@@ -27,16 +27,18 @@ def lying(change: Change) -> Wrap:
 @coroutine
 def _driven(role: Role[Any], line: Line, change: Change) -> Generator[Any, Any, Any]:
     inner = role(line)
-    answer = None
+    answer: Any = None
+    fault: Exception | None = None
     try:
         while True:
-            request = inner.send(answer)
-            if not isinstance(request, Send):
-                answer = yield request
-                continue
-            said = change(request)
-            yield from [said] if isinstance(said, Send) else said
-            answer = None
+            request = inner.throw(fault) if fault else inner.send(answer)
+            answer = fault = None
+            changed = change(request) if isinstance(request, Send) else request
+            for one in [changed] if isinstance(changed, Request) else changed:
+                try:
+                    answer = yield one
+                except Exception as error:  # what the driver throws is for the role to catch
+                    fault = error
     except StopIteration as stop:
         return stop.value
     finally:

@@ -6,8 +6,9 @@ A protocol whose roles are among `ROSTERS` needs nothing here. One with roles of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +37,7 @@ from vfl.learn.checkpoint import load_checkpoint
 from vfl.wire.codec import decode, encode, open_envelope, stamp
 from vfl.wire.line import Send
 from vfl.wire.messages import Message, kinds_by_name
-from vfl.wire.rehearse import Rehearsal, Said, rehearse
+from vfl.wire.rehearse import Gone, Rehearsal, Said, rehearse
 
 ROWS, BATCH_SIZE, EPOCHS = 90, 16, 2
 
@@ -50,18 +51,38 @@ class Player:
     label: bool = False
 
 
-#: Who plays, for each set of roles: at least two of every role that may be taken twice.
-ROSTERS: dict[frozenset[str], dict[str, Player]] = {
-    frozenset({"feature", "label"}): {
-        "bank": Player("feature"),
-        "shop": Player("feature"),
-        "clinic": Player("label", label=True),
+@dataclass(frozen=True)
+class Scene:
+    """Is one way of casting a protocol's roles; in it a party may vanish, for the others to go on."""
+
+    players: Mapping[str, Player]
+    vanishes: str = ""
+
+
+TWO = {"bank": Player("feature"), "shop": Player("feature")}
+CLINIC = {"clinic": Player("label", label=True)}
+CAROL = {"carol": Player("coordinator", width=3)}
+CLUB = {"club": Player("feature")}
+
+#: Who plays, for each set of roles: at least two of every role that may be taken twice, and between them
+#: all that may be said is said.
+ROSTERS: dict[frozenset[str], dict[str, Scene]] = {
+    frozenset({"feature", "label"}): {"": Scene(TWO | CLINIC)},
+    frozenset({"feature", "label", "coordinator"}): {
+        "": Scene(TWO | CLINIC),
+        "coordinator": Scene(TWO | CLINIC | CAROL),
+        "vanishing": Scene(TWO | CLUB | CLINIC | CAROL, vanishes="club"),
     },
 }
 
 #: What `[protocols.NAME]` of the job must say where the defaults will not do.
 OPTIONS: dict[str, dict[str, Any]] = {}
 
+SCENES = [
+    pytest.param((name, scene), id="-".join(filter(None, (name, scene))))
+    for name in protocols.names()
+    for scene in ROSTERS.get(frozenset(protocols.load(name).roles), ["none"])
+]
 ARROWS = [
     pytest.param(name, arrow, id=f"{name}-{'-'.join(arrow)}")
     for name in protocols.names()
@@ -72,11 +93,12 @@ ARROWS = [
 class Stage:
     """Holds one protocol's job on disk, and each way of running it once."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, scene: str, folder: Path) -> None:
         self.protocol = protocols.load(name)
         self.folder = folder
-        self.roster = roster_of(self.protocol)
-        write_job(folder, name, self.roster)
+        found = scenes_of(self.protocol)[scene]
+        self.roster, self.vanishes = found.players, found.vanishes
+        write_job(folder, name, self.roster, goes_on=bool(found.vanishes))
         self._takes = itertools.count()
 
     @cached_property
@@ -105,14 +127,28 @@ class Stage:
         for name in self.roster:
             (folder / name).mkdir(parents=True)
             seats[name], _ = take_seat(self.assembly, name, folder / name, lambda event: None)
+        if self.vanishes:
+            liars = {self.vanishes: lying(vanishing()), **liars}
         roles = {name: liars[name](seat.role) if name in liars else seat.role for name, seat in seats.items()}
         kinds = next(iter(seats.values())).kinds
         streams = {name: seat.stream for name, seat in seats.items()}
-        played = rehearse(roles, kinds, streams=streams)
+        played = rehearse(roles, kinds, streams=streams, hub=self.assembly.hub)
         return played, {name: result.part for name, result in played.results.items()}
 
 
-def roster_of(protocol: protocols.Protocol) -> dict[str, Player]:
+def vanishing() -> Change:
+    """Makes a party's process die in the second training step."""
+    said = itertools.count()
+
+    def change(send: Send) -> Send:
+        if send.phase == "train" and next(said) == 1:
+            raise Gone
+        return send
+
+    return change
+
+
+def scenes_of(protocol: protocols.Protocol) -> dict[str, Scene]:
     roles = frozenset(protocol.roles)
     if roles not in ROSTERS:
         pytest.fail(
@@ -122,11 +158,15 @@ def roster_of(protocol: protocols.Protocol) -> dict[str, Player]:
     return ROSTERS[roles]
 
 
-def write_job(folder: Path, protocol: str, roster: Mapping[str, Player]) -> None:
+def write_job(folder: Path, protocol: str, roster: Mapping[str, Player], *, goes_on: bool = False) -> None:
     """Writes job, sites and tables: each party has three numeric columns and one of words."""
     rng = np.random.default_rng(5)
     signal = np.zeros(ROWS)
     for name, player in sorted(roster.items(), key=lambda item: item[1].label):
+        if player.role == "coordinator":
+            trunk = {"preset": "mlp", "hidden": [6], "dropout": 0.2}
+            (folder / f"{name}.toml").write_text(tomli_w.dumps({"party": name, "trunk": trunk}))
+            continue
         x = rng.normal(size=(ROWS, 3))
         signal += x[:, 0] * (player.width is not None)
         words = rng.choice(["red", "green", "blue"], ROWS)
@@ -140,7 +180,8 @@ def write_job(folder: Path, protocol: str, roster: Mapping[str, Player]) -> None
             table |= {"columns": ["a", "b", "c"], "categorical": ["colour"]}
             site["bottom"] = {"preset": "mlp", "hidden": [5], "dropout": 0.2}
         if player.label:
-            site |= {"label": {"column": "state"}, "trunk": {"preset": "mlp", "hidden": [6], "dropout": 0.2}}
+            behind = "head" if any(one.role == "coordinator" for one in roster.values()) else "trunk"
+            site |= {"label": {"column": "state"}, behind: {"preset": "mlp", "hidden": [6], "dropout": 0.2}}
         (folder / f"{name}.toml").write_text(tomli_w.dumps(site))
     entries = {
         name: {"role": player.role} | ({"width": player.width} if player.width is not None else {})
@@ -148,62 +189,75 @@ def write_job(folder: Path, protocol: str, roster: Mapping[str, Player]) -> None
     }
     job = {"name": "battery", "protocol": protocol, "task": "binary", "epochs": EPOCHS, "seed": 1}
     job |= {"batch_size": BATCH_SIZE, "parties": entries, "protocols": {protocol: OPTIONS.get(protocol, {})}}
+    job |= {"on_absence": "continue"} if goes_on else {}
     (folder / "job.toml").write_text(tomli_w.dumps(job))
 
 
 @pytest.fixture(scope="module")
-def stages() -> dict[str, Stage]:
-    """Keeps one stage a protocol, whose honest runs are played once for all tests."""
-    return {}
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Stage]:
+    """Keeps one stage a protocol and scene, whose honest runs are played once for all tests."""
+
+    @functools.cache
+    def stage(name: str, scene: str) -> Stage:
+        return Stage(name, scene, tmp_path_factory.mktemp(f"{name}{scene}"))
+
+    return stage
 
 
 @pytest.fixture
-def stage(
-    request: pytest.FixtureRequest, stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory
-) -> Stage:
-    name: str = request.param
-    if name not in stages:
-        stages[name] = Stage(name, tmp_path_factory.mktemp(name))
-    return stages[name]
+def stage(request: pytest.FixtureRequest, stages: Callable[[str, str], Stage]) -> Stage:
+    return stages(*request.param)
 
 
-every_protocol = pytest.mark.parametrize("stage", protocols.names(), indirect=True)
+@pytest.fixture
+def all_stages(request: pytest.FixtureRequest, stages: Callable[[str, str], Stage]) -> list[Stage]:
+    return [stages(request.param, scene) for scene in scenes_of(protocols.load(request.param))]
+
+
+every_scene = pytest.mark.parametrize("stage", SCENES, indirect=True)
+every_protocol = pytest.mark.parametrize("all_stages", protocols.names(), indirect=True)
+
+
+def skip_if_one_vanishes(stage: Stage) -> None:
+    if stage.vanishes:
+        pytest.skip("a party that dies over ZeroMQ is tests/parties/test_absence.py's matter")
 
 
 def test_a_protocol_with_new_roles_is_told_what_to_add() -> None:
     stranger = dataclasses.replace(protocols.load("splitnn"), roles=dict.fromkeys(("buyer", "seller"), print))
     with pytest.raises(pytest.fail.Exception, match=r"add frozenset\(\['buyer', 'seller'\]\) .* to ROSTERS"):
-        roster_of(stranger)
+        scenes_of(stranger)
 
 
-@every_protocol
+@every_scene
 def test_it_ends(stage: Stage) -> None:
     rehearsal, _ = stage.honest
-    assert rehearsal.results.keys() == stage.roster.keys()
+    assert rehearsal.results.keys() == stage.roster.keys() - {stage.vanishes}
 
 
-@every_protocol
+@every_scene
 def test_twice_with_one_seed_is_equal(stage: Stage) -> None:
     (one, parts), (other, again) = stage.honest, stage.play()
-    for name in stage.roster:
+    for name in one.results:
         assert_equal(one.results[name].result, other.results[name].result)
     assert_same_weights(weights(parts), weights(again))
 
 
-@every_protocol
+@every_scene
 def test_it_learns(stage: Stage) -> None:
     _, parts = stage.honest
     job, fresh = stage.assembly.job, {}
     for name, placed in stage.assembly.sites.items():
-        shared = in_common(job, open_rows(placed))
+        shared = in_common(job, open_rows(placed)) if placed.site.table else None
         fresh[name] = make_part(stage.assembly, name, shared, Silent(), stage.folder)
     begun = weights(fresh)
     for part, trained in weights(parts).items():
         assert any(not torch.equal(begun[part][name], weight) for name, weight in trained.items()), part
 
 
-@every_protocol
+@every_scene
 def test_it_runs_over_zeromq_as_in_memory(stage: Stage) -> None:
+    skip_if_one_vanishes(stage)
     one = stage.in_memory
     other = run(stage.folder, in_process=False, out=stage.folder / "network")
     assert one.metrics == other.metrics
@@ -214,8 +268,9 @@ def test_it_runs_over_zeromq_as_in_memory(stage: Stage) -> None:
         assert booked(one.ledger[name]) == booked(other.ledger[name])
 
 
-@every_protocol
+@every_scene
 def test_the_trained_parties_predict_and_end(stage: Stage) -> None:
+    skip_if_one_vanishes(stage)
     prediction = predict(stage.in_memory.folder)
     assert len(prediction.ids) == len(prediction.output) == ROWS
     assert np.isfinite(prediction.output).all()
@@ -227,7 +282,7 @@ def test_the_trained_parties_predict_and_end(stage: Stage) -> None:
     assert test.items() <= joint.items()
 
 
-@every_protocol
+@every_scene
 def test_every_message_survives_the_codec(stage: Stage) -> None:
     kinds = kinds_by_name(stage.protocol.messages)
     for said in stage.transcript:
@@ -237,31 +292,29 @@ def test_every_message_survives_the_codec(stage: Stage) -> None:
 
 
 @every_protocol
-def test_every_kind_of_message_is_said(stage: Stage) -> None:
-    assert {type(said.message) for said in stage.transcript} == set(stage.protocol.messages)
+def test_every_kind_of_message_is_said(all_stages: list[Stage]) -> None:
+    said = {type(said.message) for stage in all_stages for said in stage.transcript}
+    assert said == set(all_stages[0].protocol.messages)
 
 
 @every_protocol
-def test_the_transcript_is_what_the_docstring_draws(stage: Stage) -> None:
-    role = {name: player.role for name, player in stage.roster.items()}
-    said = {(role[s.sender], type(s.message).__name__, role[s.to]) for s in stage.transcript}
-    assert said == set(stage.protocol.arrows)
+def test_the_transcripts_are_what_the_docstring_draws(all_stages: list[Stage]) -> None:
+    assert set().union(*map(arrows_of, all_stages)) == set(all_stages[0].protocol.arrows)
 
 
-@every_protocol
+@every_scene
 def test_it_says_of_each_role_what_it_learns(stage: Stage) -> None:
     assert stage.protocol.roles.keys() <= stage.protocol.learns.keys()
     assert all(words.strip().endswith(".") for words in stage.protocol.learns.values())
 
 
-@every_protocol
+@every_scene
 def test_it_stays_within_its_declared_bytes(stage: Stage) -> None:
     parts = stage.honest[1]
     for name, player in stage.roster.items():
-        if player.role == stage.protocol.hub or player.width is None:
+        if name in (stage.assembly.hub, stage.vanishes) or player.width is None:
             continue
-        rows = rows_of_batches(parts[name])
-        bounds = [stage.protocol.module.step_bytes(player.width, n) for n in rows]
+        bounds = [stage.assembly.step_bytes(name, n) for n in rows_of_batches(parts[name])]
         train = [said for said in stage.transcript if said.phase == "train"]
         sent = sum(said.n_bytes for said in train if said.sender == name)
         received = sum(said.n_bytes for said in train if said.to == name)
@@ -269,9 +322,12 @@ def test_it_stays_within_its_declared_bytes(stage: Stage) -> None:
         assert 0 < received <= sum(bound[1] for bound in bounds)
 
 
-@pytest.mark.parametrize(("stage", "arrow"), ARROWS, indirect=["stage"])
-def test_a_wrong_message_is_an_error_that_names_the_peer(stage: Stage, arrow: tuple[str, str, str]) -> None:
+@pytest.mark.parametrize(("all_stages", "arrow"), ARROWS, indirect=["all_stages"])
+def test_a_wrong_message_is_an_error_that_names_the_peer(
+    all_stages: list[Stage], arrow: tuple[str, str, str]
+) -> None:
     sender, kind, receiver = arrow
+    stage = next(stage for stage in all_stages if arrow in arrows_of(stage))
     liar = next(name for name, player in stage.roster.items() if player.role == sender)
     hearers = {name for name, player in stage.roster.items() if player.role == receiver}
     specimen = next(
@@ -281,6 +337,11 @@ def test_a_wrong_message_is_an_error_that_names_the_peer(stage: Stage, arrow: tu
         with pytest.raises(RemoteProtocolError) as caught:
             play_to_the_end(stage, liar, once(kind, hearers, what, stage), f"{kind} with {what}")
         assert caught.value.peer == liar, what
+
+
+def arrows_of(stage: Stage) -> set[tuple[str, str, str]]:
+    role = {name: player.role for name, player in stage.roster.items()}
+    return {(role[s.sender], type(s.message).__name__, role[s.to]) for s in stage.transcript}
 
 
 def play_to_the_end(stage: Stage, liar: str, change: Change, lie: str) -> None:
@@ -340,7 +401,7 @@ def weights(parts: Mapping[str, Part]) -> dict[str, dict[str, Tensor]]:
 
 def rows_of_batches(part: Part) -> list[int]:
     """Counts the rows of every training batch of every epoch."""
-    holding = part.holding
+    holding = part.held
     rows = Rows(holding.shared.digests, holding.splits, features=None, y=None, batch_size=BATCH_SIZE, seed=1)
     return [batch.rows for epoch in range(1, EPOCHS + 1) for batch in rows.batches("train", epoch)]
 

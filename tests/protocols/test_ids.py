@@ -19,6 +19,7 @@ from aligning import (
     overlapping,
     play,
     roles_of,
+    sessions_of,
     small_pieces,
 )
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ from protocols.ids import MESSAGES, Hashes, Matches, Salt, Size, align
 from vfl.errors import ConfigError, DataError, Deadlock
 from vfl.wire.codec import encode
 from vfl.wire.line import Line
+from vfl.wire.messages import Message
 from vfl.wire.rehearse import rehearse
 
 TWO, THREE = overlapping(2), overlapping(3)
@@ -81,7 +83,12 @@ def test_progress_counts_ids_up_to_the_total() -> None:
 
     async def noted(line: Line) -> object:
         return await align(
-            line, hub="hub", roster=list(TWO), ids=TWO["hub"], progress=lambda *now: told.append(now)
+            line,
+            session=sessions_of(list(TWO))["hub"],
+            hub="hub",
+            roster=list(TWO),
+            ids=TWO["hub"],
+            progress=lambda *now: told.append(now),
         )
 
     rehearse(roles_of(ids, TWO) | {"hub": noted}, MESSAGES)
@@ -116,7 +123,7 @@ def test_no_id_and_no_hash_without_the_salt_is_said_and_two_sessions_have_none_i
 
 def test_the_hub_can_test_a_guess_as_the_docstring_says() -> None:
     transcript = play(ids, TWO).transcript
-    salt = next(one.message.salt for one in transcript if isinstance(one.message, Salt))
+    salt = next(bytes(one.message.salt.numpy()) for one in transcript if isinstance(one.message, Salt))
     seen = b"".join(
         one.message.hashes.numpy().tobytes() for one in transcript if isinstance(one.message, Hashes)
     )
@@ -148,7 +155,7 @@ def test_an_id_that_is_there_twice_is_its_own_partys_error(name: str) -> None:
 )
 def test_a_roster_that_cannot_align_is_refused(roster: list[str]) -> None:
     async def role(line: Line) -> object:
-        return await align(line, hub="hub", roster=roster, ids=["x"])
+        return await align(line, session=sessions_of(["me"])["me"], hub="hub", roster=roster, ids=["x"])
 
     with pytest.raises(ConfigError, match="ids is for 2 to 16, me and the hub hub among them"):
         rehearse({"me": role}, MESSAGES)
@@ -167,9 +174,15 @@ def lie(liar: str, change: Any) -> str:  # noqa: ANN401
     return caught(ids, TWO, liar, lying(change))
 
 
-@pytest.mark.parametrize("salt", [b"", bytes(31), bytes(33)])
-def test_a_salt_of_another_length_is_refused(salt: bytes) -> None:
-    assert lie("hub", at(Salt, 0, salt=salt)) == f"says a salt of {len(salt)} bytes"
+@pytest.mark.parametrize("salt", [torch.zeros(n, dtype=torch.uint8) for n in (0, 31, 33)] + [torch.zeros(32)])
+def test_a_salt_of_another_length_or_type_is_refused(salt: torch.Tensor) -> None:
+    words = f"says a salt of {salt.dtype} {tuple(salt.shape)}, not torch.uint8 (32,)"
+    assert lie("hub", at(Salt, 0, salt=salt)) == words
+
+
+@pytest.mark.parametrize(("liar", "kind"), [("party0", Size), ("hub", Salt)])
+def test_a_key_where_nobody_relays_is_refused(liar: str, kind: type[Message]) -> None:
+    assert lie(liar, at(kind, 0, key=bytes(32))) == "says a key of 32 bytes where 0 are due"
 
 
 @pytest.mark.parametrize("rows", [-1, 2**31 + 1, 2**62])
@@ -222,4 +235,5 @@ def test_an_answer_of_another_length_is_refused(answer: torch.Tensor, words: str
 
 def test_an_answer_where_a_salt_was_due_is_refused() -> None:
     assert "said Matches where Salt was due" in lie("hub", at(Salt, 0, lambda salt: Matches(bits(4))))
-    assert "said Salt where Matches was due" in lie("hub", besides(Salt, ("party0", Salt(bytes(32)))))
+    stray = Salt(b"", torch.zeros(32, dtype=torch.uint8))
+    assert "said Salt where Matches was due" in lie("hub", besides(Salt, ("party0", stray)))

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aligning import Crowd, assert_aligned, over_loopback, overlapping, play, roles_of, small_pieces
+from aligning import (
+    Crowd,
+    assert_aligned,
+    over_loopback,
+    overlapping,
+    play,
+    roles_of,
+    sessions_of,
+    small_pieces,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +27,8 @@ from protocols.psi import MESSAGES, Found, Opening, Points, Shared, Values, alig
 from vfl.crypto import group
 from vfl.crypto.group import hash_to_point, multiply
 from vfl.errors import ConfigError
-from vfl.intersection.ring import Ring, pieces_ahead
+from vfl.intersection.ring import pieces_ahead
+from vfl.intersection.seals import Seals
 from vfl.wire.channel import WINDOW_MESSAGES
 from vfl.wire.codec import encode
 from vfl.wire.line import Line
@@ -117,9 +127,10 @@ class Later(Message):
 @pytest.mark.parametrize("seed", range(10))
 def test_whoever_ends_first_may_go_on_without_being_misheard(seed: int) -> None:
     sets = overlapping(4)
+    sessions = sessions_of(list(sets))
 
     async def goes_on(line: Line, name: str) -> object:
-        found = await align(line, hub="hub", roster=list(sets), ids=sets[name])
+        found = await align(line, session=sessions[name], hub="hub", roster=list(sets), ids=sets[name])
         others = [other for other in sets if other != name]
         for other in others:
             await line.say(other, Later(len(found)))
@@ -132,8 +143,11 @@ def test_whoever_ends_first_may_go_on_without_being_misheard(seed: int) -> None:
 
 def test_threads_change_nothing_but_the_time() -> None:
     sets = overlapping(2, n=300, of=400)
+    sessions = sessions_of(list(sets))
     roles: dict[str, Any] = {
-        name: lambda line, name=name: align(line, hub="hub", roster=list(sets), ids=sets[name], threads=3)
+        name: lambda line, name=name: align(
+            line, session=sessions[name], hub="hub", roster=list(sets), ids=sets[name], threads=3
+        )
         for name in sets
     }
     with small_pieces(256, 256):
@@ -143,9 +157,11 @@ def test_threads_change_nothing_but_the_time() -> None:
 def test_progress_counts_this_partys_group_operations_up_to_the_total() -> None:
     sets = {"hub": MANY, "shop": MANY[:9], "bank": MANY[:14]}
     told: dict[str, list[tuple[int, int]]] = {name: [] for name in sets}
+    sessions = sessions_of(list(sets))
     roles: dict[str, Any] = {
         name: lambda line, name=name: align(
             line,
+            session=sessions[name],
             hub="hub",
             roster=list(sets),
             ids=sets[name],
@@ -174,7 +190,7 @@ def test_progress_counts_this_partys_group_operations_up_to_the_total() -> None:
 )
 def test_a_roster_that_cannot_align_is_refused(roster: list[str], words: str) -> None:
     async def role(line: Line) -> object:
-        return await align(line, hub="hub", roster=roster, ids=["x"])
+        return await align(line, session=sessions_of(["me"])["me"], hub="hub", roster=roster, ids=["x"])
 
     with pytest.raises(ConfigError, match=words):
         rehearse({"me": role}, MESSAGES)
@@ -356,7 +372,8 @@ def test_what_the_hub_relays_does_not_tell_it_which_ids_it_shares_with_the_next_
         return (said.sender, said.to) == ("shop", "bank")
 
     assert told_by(relayed, "hub", "shop", THREE) == 0
-    monkeypatch.setattr(Ring, "sealed", lambda ring, points, *where: points)
+    monkeypatch.setattr(Seals, "close", lambda seals, to, message: message)
+    monkeypatch.setattr(Seals, "open", lambda seals, sender, message: message)
     assert told_by(relayed, "hub", "shop", THREE) == 4  # the attack works where nothing is sealed
 
 

@@ -85,7 +85,7 @@ def test_splitnn_says_of_itself_what_its_module_says() -> None:
         ("label", "EmbeddingGrad", "feature"),
         ("label", "EpochEnd", "feature"),
     }
-    assert (protocol.hub, set(protocol.roles)) == ("label", {"feature", "label"})
+    assert (protocol.hub, set(protocol.roles)) == (("label",), {"feature", "label"})
     assert protocol.config is splitnn.Config
     assert "label of single rows" in protocol.learns["feature"]
     assert protocol.learns["label"].endswith("no column and no weight directly.")
@@ -124,7 +124,7 @@ def test_a_module_that_does_not_describe_itself_is_refused(doc: str | None) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"HUB": "coordinator"}, "HUB = 'coordinator' is none of its ROLES"),
+        ({"HUB": ("coordinator",)}, r"HUB = \('coordinator',\) does not list some of its ROLES"),
         ({"PREDICTORS": {"label": None}}, "ROLES and PREDICTORS name other roles"),
         ({"__doc__": DOC.replace("    label: All.\n", "")}, "says nothing of label"),
         (
@@ -180,7 +180,11 @@ def test_alignments_are_listed_apart_from_training_protocols() -> None:
 
 
 def test_every_file_in_the_folder_is_a_protocol_or_an_alignment() -> None:
-    files = {path.stem for path in Path(protocols.__file__).parent.glob("*.py")} - {"__init__"}
+    folder = Path(protocols.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
+    files -= {"__init__"}
     assert files == protocols._own_names() | set(protocols.alignments())
 
 
@@ -206,7 +210,7 @@ def test_an_alignment_says_of_itself_what_its_module_says(name: str, module: Mod
 
 def test_what_psi_says_of_who_learns_what_covers_those_who_collude_or_guess() -> None:
     learns = protocols.load_alignment("psi").learns
-    assert set(learns) == {"party", "hub", "party with guesses", "colluding parties"}
+    assert set(learns) == {"party", "hub", "relay", "party with guesses", "colluding parties"}
     assert "as a number and not which" in learns["hub"]
 
 

@@ -27,6 +27,7 @@ from protocols.splitnn import (
 )
 from vfl.errors import ConfigError, DataError
 from vfl.learn.learner import Learner
+from vfl.session import Member, Session
 from vfl.wire.codec import MAX_FRAME_BYTES, encode, frames_bytes
 from vfl.wire.rehearse import Rehearsal, rehearse
 
@@ -133,13 +134,15 @@ def test_the_declared_bytes_are_enough_and_not_many_more(width: int, rows: int) 
     tensor, names = torch.zeros(rows, width), {"to": "x" * 32, "sender": "y" * 32}
     sent = frames_bytes(encode(Embedding(2**31, 2**63 - 1, tensor), **names))
     received = frames_bytes(encode(EmbeddingGrad(2**31, tensor), **names))
-    bounds = step_bytes(width, rows)
+    session = Session("bank", "label", {"bank": Member("feature", width)})
+    bounds = step_bytes(session, rows)
     assert sent <= bounds[0] <= sent + 32
     assert received <= bounds[1] <= received + 32
 
 
 def test_the_declared_bytes_of_a_huge_step_are_told_without_making_it() -> None:
-    assert step_bytes(1_000_000, 1_000_000)[0] > MAX_FRAME_BYTES
+    session = Session("bank", "label", {"bank": Member("feature", 1_000_000)})
+    assert step_bytes(session, 1_000_000)[0] > MAX_FRAME_BYTES
 
 
 # --- running ahead ---------------------------------------------------------------------------------
@@ -267,13 +270,13 @@ def test_prediction_gives_what_training_scored() -> None:
         rows._splits["all"] = rows._splits["test"]
     roles: dict[str, Any] = {
         name: lambda line, name=name: feature_predicts(
-            line, label=LABEL, bottom=company.learners[name], rows=company.rows[name]
+            line, session=setup.session(name), bottom=company.learners[name], rows=company.rows[name]
         )
         for name in setup.features
     }
     roles[LABEL] = lambda line: label_predicts(
         line,
-        contributors=setup.contributors,
+        session=setup.session(LABEL),
         own=company.learners["own"],
         joint=company.learners["joint"],
         rows=company.rows[LABEL],

@@ -70,6 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
     "width 1": {"width": 1},
     # Here a strided gradient, as of a view of the joint one, would be added up in another order.
     "width 1 in large batches": {"width": 1, "hidden": (64,), "batch_size": 256, "n": {"train": 1024}},
+    "one hidden neuron": {"width": 5, "hidden": (1,), "batch_size": 4, "k": 1, "task": "multiclass"},
     "wide": {"width": 33, "hidden": (40, 17), "batch_size": 27},
     "bottoms without weights": {"untouched": True, "width": casting.P},
     "one step an epoch": {"batch_size": 27},

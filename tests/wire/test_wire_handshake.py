@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_network import Session
 
-from vfl.errors import PeerAborted, Refused, RemoteProtocolError
+from vfl.errors import PeerAborted, Refused, RemoteProtocolError, RoleError
 from vfl.wire.handshake import KINDS, Hello, agree, compare_rows, differences
 from vfl.wire.line import Line
 from vfl.wire.rehearse import rehearse
@@ -127,3 +127,71 @@ def test_facts_that_cannot_be_read_break_the_protocol(text: str) -> None:
 
     with pytest.raises(RemoteProtocolError, match="bank: sent facts that cannot be read"):
         rehearse({"label": greeting(), "bank": bank, "shop": greeting()}, KINDS)
+
+
+# --- a hub without rows ------------------------------------------------------------------------------
+
+
+def comparing(**said: tuple[int, str] | None) -> dict[str, Any]:
+    """Returns roles that compare their rows; the coordinator is the hub, and has none."""
+
+    def role(own: tuple[int, str] | None) -> Any:  # noqa: ANN401
+        async def compares(line: Line) -> int:
+            rows, digest = own or (None, None)
+            peers = [name for name in said if name != line.me]
+            return await compare_rows(line, "coordinator", peers, rows, digest)
+
+        return compares
+
+    return {"coordinator": role(None)} | {name: role(own) for name, own in said.items()}
+
+
+def outcomes_of(roles: dict[str, Any]) -> dict[str, Any]:
+    session = Session(
+        "coordinator", *(name for name in roles if name != "coordinator"), curve=False, kinds=KINDS
+    )
+    for name, role in roles.items():
+        session.start(name, role)
+    return session.join()
+
+
+def test_a_hub_without_rows_learns_how_many_the_others_agree_on() -> None:
+    roles = comparing(bank=(9, "a"), shop=(9, "a"), zoo=(9, "a"))
+    assert rehearse(roles, KINDS).results == dict.fromkeys(roles, 9)
+
+
+@pytest.mark.parametrize(
+    ("said", "odd", "words"),
+    [
+        ({"bank": (9, "a"), "shop": (8, "b"), "zoo": (9, "a")}, ["shop"], "the other parties' 9, theirs 8"),
+        ({"bank": (9, "b"), "shop": (9, "a"), "zoo": (9, "a")}, ["bank"], "as many as the other parties'"),
+        ({"bank": (9, "a"), "shop": (9, "b")}, ["shop"], "as many as the other parties'"),
+        ({"bank": (9, "a"), "shop": (8, "b"), "zoo": (7, "c")}, ["shop", "zoo"], "parties' 9, theirs 8"),
+        ({"bank": (9, "a"), "shop": (8, "a")}, ["shop"], "the other parties' 9, theirs 8"),
+        (
+            {"a": (1, "a"), "b": (2, "b"), "c": (1, "a"), "d": (2, "b"), "e": (2, "b")},
+            ["a", "c"],
+            "the other parties' 2, theirs 1",
+        ),
+    ],
+)
+def test_a_hub_without_rows_names_the_first_whose_rows_are_not_those_of_most(
+    said: dict[str, tuple[int, str]], odd: list[str], words: str
+) -> None:
+    outcomes = outcomes_of(comparing(**said))
+    assert isinstance(outcomes["coordinator"], Refused)
+    assert outcomes["coordinator"].peer == odd[0]
+    assert words in str(outcomes["coordinator"])
+    for name in said:
+        if name in odd:
+            assert isinstance(outcomes[name], Refused)
+            assert outcomes[name].peer == "coordinator"
+            assert "yours" in str(outcomes[name])
+        else:
+            assert isinstance(outcomes[name], PeerAborted)
+            assert (outcomes[name].code, outcomes[name].culprit) == ("refused", odd[0])
+
+
+def test_only_a_hub_may_have_no_rows() -> None:
+    with pytest.raises(RoleError, match="bank has no rows to compare"):
+        rehearse(comparing(bank=None, shop=(9, "a")), KINDS)

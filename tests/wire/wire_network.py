@@ -57,7 +57,7 @@ class Session:
             heartbeat_s=self.timing.heartbeat_s,
         )
 
-    def link(self, name: str, port: Port | None = None) -> Link:
+    def link(self, name: str, port: Port | None = None, timing: Timing | None = None) -> Link:
         port = port or (self.hub_port if name == self.hub else self.port(name))
         self.waits[name] = []
         link = Link(
@@ -66,15 +66,22 @@ class Session:
             self.hub,
             [peer for peer in self.names if peer != name],
             self.kinds,
-            timing=self.timing,
+            timing=timing or self.timing,
             on_wait=lambda names, seconds: self.waits[name].append(tuple(names)),
             on_stranger=self.strangers.append,
         )
         self.links[name] = link
         return link
 
-    def start(self, name: str, role: Role[Any], port: Port | None = None, alias: str = "") -> None:
-        link = self.link(name, port)
+    def start(
+        self,
+        name: str,
+        role: Role[Any],
+        port: Port | None = None,
+        alias: str = "",
+        timing: Timing | None = None,
+    ) -> None:
+        link = self.link(name, port, timing)
         self.call(alias or name, lambda: perform(role, link))
 
     def call(self, name: str, work: Callable[[], Any]) -> None:

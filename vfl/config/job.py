@@ -93,6 +93,10 @@ class Job(Document):
     batch_size: Annotated[int, Field(ge=1)]
     ahead: Annotated[int, Field(ge=0, le=32)] = 0
     """How many batches a feature party may run ahead of its gradients; 0 is exact."""
+    on_absence: Literal["abort", "wait", "continue"] = "abort"
+    """When a party vanishes: end the run, wait for it up to `patience_s`, or go on without it."""
+    patience_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """How long to wait for a party whose connection is lost, where `on_absence` is "wait"."""
     metric: str | None = None
     """The validation score that picks the best epoch; by default auc, accuracy or rmse."""
     split: Split = Split()
@@ -118,6 +122,14 @@ class Job(Document):
         return parties
 
     @model_validator(mode="after")
+    def _can_go_on(self) -> Self:
+        if self.on_absence == "continue" and self.ahead:
+            raise ValueError(
+                'on_absence = "continue" needs ahead = 0: a batch that is under way cannot be taken back'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:
         if self.task == "multiclass" and self.classes is None:
             raise ValueError("classes is missing: a multiclass task says how many there are")
@@ -132,6 +144,11 @@ class Job(Document):
             for key, value in flatten(self.model_dump(mode="json")).items()
             if not _NOT_COMPARED.fullmatch(key)
         }
+
+    @property
+    def reconnect_s(self) -> float:
+        """How long a connection may be gone before its party counts as lost."""
+        return self.patience_s if self.on_absence == "wait" else self.timing.reconnect_s
 
     def with_role(self, role: str) -> list[str]:
         """Lists the parties of one role, in the job's order."""

@@ -63,13 +63,16 @@ class Site(Document):
     """Is one party's own document."""
 
     party: str
-    table: TableEntry
+    table: TableEntry | None = None
+    """This party's rows; a coordinator has none."""
     prepare: PrepareEntry = PrepareEntry()
     label: LabelEntry | None = None
     bottom: dict[str, Any] | None = None
     """The network over this party's own columns: a preset with sizes, or a module of its own."""
     trunk: dict[str, Any] | None = None
-    """At the label party, the network from the cut to the prediction."""
+    """The network behind the cut: at the label party up to the prediction, or at the coordinator."""
+    head: dict[str, Any] | None = None
+    """At the label party of a job with a coordinator, the network from its trunk to the prediction."""
     optimizer: dict[str, Any] | None = None
     schedule: dict[str, Any] | None = None
     device: str = "cpu"
@@ -84,3 +87,14 @@ class Site(Document):
     """Allows clear text beyond this machine; for tests inside a closed network only."""
     out: str = "runs"
     log: LogEntry = LogEntry()
+
+    @property
+    def rows(self) -> TableEntry:
+        """The table of a party that has one."""
+        assert self.table is not None  # noqa: S101 - checked with the assembly
+        return self.table
+
+    @property
+    def has_features(self) -> bool:
+        """Whether this party brings columns of its own."""
+        return self.table is not None and self.table.has_features

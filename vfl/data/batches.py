@@ -28,6 +28,12 @@ def cuts(n: int, size: int) -> list[tuple[int, int]]:
     return list(pairwise([*starts, n]))  # none of no rows
 
 
+def batch_sizes(split: str, n: int, batch_size: int) -> list[int]:
+    """Tells how many rows each batch of a split of n rows has."""
+    size = batch_size if split == "train" else max(batch_size, EVALUATION_ROWS)
+    return [stop - start for start, stop in cuts(n, size)]
+
+
 @dataclass(frozen=True)
 class Batch:
     """Is one batch; `mark` is the cheap hash of its ids that peers compare."""
@@ -78,7 +84,11 @@ class Rows:
 
     def steps(self, split: str) -> int:
         """Tells how many batches a split makes."""
-        return len(cuts(self.count(split), self._size(split)))
+        return len(self.sizes(split))
+
+    def sizes(self, split: str) -> list[int]:
+        """Tells how many rows each batch of a split has."""
+        return batch_sizes(split, self.count(split), self._batch_size)
 
     def truth(self, split: str) -> np.ndarray:
         """Returns the encoded labels of a split, in the order of its batches."""

@@ -1,4 +1,4 @@
-"""Values that say nothing of what they stand for: shuffled, sealed, sorted and compared.
+"""Values that say nothing of what they stand for: shuffled, sorted and compared.
 
 A value is 16 bytes: the first half of a blinded point, or a keyed hash. Two of n differing values are
 equal by chance with probability n² / 2^128 or so.
@@ -6,7 +6,6 @@ equal by chance with probability n² / 2^128 or so.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from typing import Final
@@ -24,16 +23,6 @@ def secret_order(n: int) -> np.ndarray:
     return np.argsort(drawn, kind="stable").astype(np.int64)
 
 
-def seal(content: np.ndarray, secret: bytes, *place: str) -> np.ndarray:
-    """Adds a pad to bytes, [m, w] uint8, or takes it off again; one place is never sealed twice.
-
-    The pad is SHAKE-256 of the secret and the place, which keeps a reader out and no forger.
-    """
-    pad = hashlib.shake_256(secret + "\0".join(place).encode()).digest(content.size)
-    sealed: np.ndarray = content ^ np.frombuffer(pad, dtype=np.uint8).reshape(content.shape)
-    return sealed
-
-
 def as_values(raw: np.ndarray) -> np.ndarray:
     """Takes rows of bytes, [n, 16 or more] uint8, for values, [n] S16, by their first 16 bytes.
 
@@ -45,6 +34,19 @@ def as_values(raw: np.ndarray) -> np.ndarray:
 def as_tensor(values: np.ndarray) -> Tensor:
     """Writes values, [n] S16, as a tensor [n, 16] uint8."""
     return torch.from_numpy(values.view(np.uint8).reshape(-1, VALUE_BYTES).copy())
+
+
+class Sorted:
+    """Holds values, [n], sorted; `order`, [n] int64, is where each was before."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.order: np.ndarray = np.argsort(values, kind="stable")
+        self.values: np.ndarray = values[self.order]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a value is there twice."""
+        return not is_ascending(self.values)
 
 
 def is_ascending(values: np.ndarray) -> bool:

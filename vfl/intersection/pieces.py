@@ -113,3 +113,10 @@ def unpack(sender: str, packed: Tensor, n: int) -> np.ndarray:
     if bits[n:].any():
         refuse(sender, f"answers for more than the {n} that were asked for")
     return bits[:n]
+
+
+def put_back(bits: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Puts bits, [n] bool, about things taken in an order, [n], into the order that these had before."""
+    found = np.zeros(len(bits), dtype=bool)  # [n]
+    found[order[bits]] = True
+    return found

@@ -1,14 +1,15 @@
-"""Parties in a ring: who is next, how much may be under way, and what goes past the hub unread."""
+"""Parties in a ring: who is next, and how much may be under way.
+
+For each set at most `ahead` pieces and credits are under way together, 32 over all sets. A link leaves up
+to 31 messages unacknowledged that were taken: 63 in all, one less than a window, so nobody ever waits to
+say something, and no ring of waiting parties can close. What comes before the sets is less than that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-
-import numpy as np
-
-from vfl.intersection.hidden import seal
 
 _MOST_AHEAD: Final = 3  # one being worked on, one on its way there and one back
 _MOST_UNDER_WAY: Final = 32
@@ -28,8 +29,6 @@ class Ring:
     roster: tuple[str, ...]
     rows: Mapping[str, int]
     salt: bytes
-    secrets: Mapping[str, bytes]
-    """What only this party and that one can compute."""
 
     @property
     def ahead(self) -> int:
@@ -43,10 +42,3 @@ class Ring:
     def keeper(self, owner: str) -> str:
         """Returns who keeps the owner's set: the party before it."""
         return self.roster[self.roster.index(owner) - 1]
-
-    def sealed(self, points: np.ndarray, sender: str, to: str, owner: str, number: int) -> np.ndarray:
-        """Seals a chunk on a hop that the hub relays, or opens it again."""
-        if self.hub in (sender, to):
-            return points
-        secret = self.secrets[to if sender == self.me else sender]
-        return seal(points, self.salt + secret, sender, to, owner, str(number))

@@ -62,9 +62,9 @@ def joined_width(cut: str | nn.Module, widths: Mapping[str, int]) -> int:
 
 def _concat(hs: Sequence[Tensor]) -> Tensor:
     for h in hs:
-        if h.requires_grad and h.shape[1] == 1:
-            # A gradient that has crossed the wire is contiguous. In one process it would be a view of
-            # the joint one, and torch adds up a column of width 1 in another order where it is strided.
+        if h.requires_grad:
+            # A gradient that has crossed the wire is contiguous. In one process it would be a view of the
+            # joint one, and where a layer has one neuron torch adds up in another order what is strided.
             h.register_hook(_contiguous)  # type: ignore[no-untyped-call]
     return torch.cat(list(hs), dim=1)
 

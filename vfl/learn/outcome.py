@@ -19,6 +19,7 @@ class Outcome:
         test: its scores on the test rows.
         test_truth: [n] encoded labels of the test rows.
         test_output: [n, c] raw outputs for them.
+        notes: sentences on what a reader of the scores should know.
     """
 
     history: list[dict[str, Any]]
@@ -27,3 +28,4 @@ class Outcome:
     test: dict[str, float]
     test_truth: np.ndarray
     test_output: np.ndarray
+    notes: tuple[str, ...] = ()

@@ -29,11 +29,16 @@ class Plan:
 
 
 class Selection:
-    """Follows the validation score and tells which epoch is best and when to stop."""
+    """Follows the validation score and tells which epoch is best and when to stop.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        plan: what all agree on.
+        after: the epoch after which it begins.
+    """
+
+    def __init__(self, plan: Plan, after: int = 0) -> None:
         self.best_epoch = 0
-        self._plan = plan
+        self._plan, self._after = plan, after
         self._sign = 1.0 if greater_is_better(plan.metric) else -1.0
         self._best = -math.inf
 
@@ -51,7 +56,7 @@ class Selection:
 
     def is_over(self, epoch: int) -> bool:
         """Tells whether training ends with `epoch`."""
-        waited = epoch - self.best_epoch
+        waited = epoch - (self.best_epoch or self._after)
         return epoch >= self._plan.epochs or (
             self._plan.patience is not None and waited >= self._plan.patience
         )

@@ -110,6 +110,7 @@ class MLP(nn.Module):
         activation: A name from `ACTIVATIONS`.
         dropout: The share of each hidden layer that is dropped in training.
         batch_norm: Whether each hidden layer is normalised over the batch.
+        activate_input: Whether the activation comes first, for a network behind a bare cut.
         embeddings: For each categorical column its number of known categories and its width.
 
     Raises:
@@ -124,10 +125,12 @@ class MLP(nn.Module):
         activation: str = "relu",
         dropout: Share = 0.0,
         batch_norm: bool = False,
+        activate_input: bool = False,
         embeddings: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
         self.embeddings = Embeddings(embeddings) if embeddings else None
+        self.first = activation_module(activation) if activate_input else None
         width = p + (self.embeddings.width if self.embeddings else 0)
         self.layers = dense(width, out, hidden, activation, dropout, batch_norm)
 
@@ -135,7 +138,7 @@ class MLP(nn.Module):
         """Maps x [b, p] and codes [b, q] to [b, out]."""
         if self.embeddings is not None and codes is not None:
             x = torch.cat([x, self.embeddings(codes)], dim=1)  # [b, p + embedding widths]
-        result: Tensor = self.layers(x)
+        result: Tensor = self.layers(x if self.first is None else self.first(x))
         return result
 
 

@@ -95,3 +95,4 @@ class Record(TypedDict):
     versions: dict[str, str]
     seed: NotRequired[int | None]
     aligned: NotRequired[Aligned | None]
+    notes: NotRequired[list[str]]

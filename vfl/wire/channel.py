@@ -78,6 +78,7 @@ class Channel:
         self.route: bytes | None = None
         self.lost_at: float | None = None
         self.excused_at = 0.0  # it last said that it waits for someone else
+        self.relayed_at = 0.0  # it last said something to a third party
         self.ended = False  # the neighbour has said Bye
         self.creditors = deque()
         self.received = 0

@@ -99,6 +99,12 @@ def frames_bytes(frames: Frames) -> int:
     return sum(map(len, frames))
 
 
+def tensor_bytes(rows: int, width: int, dtype: torch.dtype) -> int:
+    """Bounds what a tensor [rows, width] adds to a message that has an empty one in its place, in bytes."""
+    # In the header each size takes a byte for the smallest number, and eight more for the largest.
+    return rows * width * dtype.itemsize + 2 * 8
+
+
 def encode(message: Message, *, to: str, sender: str) -> list[Buffer]:
     """Turns a message into frames, with an empty prefix that `stamp` fills in.
 

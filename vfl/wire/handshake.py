@@ -6,7 +6,9 @@
 Now the rows that all share may be looked for. Then, whichever way they were found:
 
     spoke --RowsDigest--> hub     how many rows, and the keyed hash of their ordered ids
-    hub --Verdict--> spoke        whether the hub's own are the same, and how many it has
+    hub --Verdict--> spoke        whether they are the right ones, and how many those are
+
+The right rows are the hub's own; a hub that has none takes those that most others have.
 
 Each side compares the facts for itself, so each can name the key and both values; only facts that
 the job file holds, the release and the number of rows cross.
@@ -21,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from vfl.errors import Refused, RemoteProtocolError
+from vfl.errors import Refused, RemoteProtocolError, RoleError
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
@@ -49,7 +51,7 @@ class RowsDigest(Message):
 
 @dataclass(frozen=True, eq=False)
 class Verdict(Message):
-    """Says whether the hearer's rows are the hub's; once all are, the protocol may begin."""
+    """Says whether the hearer's rows are the right ones; once all have them, the protocol may begin."""
 
     same_rows: bool
     rows: int
@@ -102,39 +104,71 @@ async def agree(line: Line, hub: str, peers: Sequence[str], facts: Mapping[str, 
         return nonce
 
 
-async def compare_rows(line: Line, hub: str, peers: Sequence[str], rows: int, digest: str) -> None:
-    """Makes sure that all parties hold the same rows in the same order; returns when they do.
+async def compare_rows(
+    line: Line, hub: str, peers: Sequence[str], rows: int | None, digest: str | None
+) -> int:
+    """Makes sure that all parties hold the same rows in the same order; returns how many, when they do.
 
     Args:
         line: this party's line.
-        hub: the party that all others compare with.
+        hub: the party that compares.
         peers: at the hub, all others.
-        rows: how many this party has.
-        digest: the hash of its ordered ids, keyed with the nonce that `agree` returned.
+        rows: how many this party has; None at a hub without any, which compares the others' with each other.
+        digest: the hash of its ordered ids, keyed with the nonce that `agree` returned; None as for `rows`.
 
     Raises:
-        Refused: naming the peer whose rows are others.
+        Refused: naming the peer whose rows are others; at a hub without rows, others than most peers'.
     """
     with line.during("handshake"):
-        if line.me != hub:
-            await line.say(hub, RowsDigest(rows, digest))
-            verdict = await line.hear(hub, Verdict)
-            if not verdict.same_rows:
-                raise Refused(hub, _other_rows(rows, verdict.rows))
-            return
-        still = list(peers)
-        while still:
-            peer, theirs = await line.hear_any(still, RowsDigest)
-            still.remove(peer)
-            if theirs.rows != rows or not hmac.compare_digest(theirs.digest.encode(), digest.encode()):
-                await line.say(peer, Verdict(False, rows))
-                raise Refused(peer, _other_rows(rows, theirs.rows))
-        for peer in peers:
-            await line.say(peer, Verdict(True, rows))
+        own = None if rows is None or digest is None else RowsDigest(rows, digest)
+        if line.me == hub:
+            return await (_compare_with_own(line, peers, own) if own else _compare_peers(line, peers))
+        if own is None:
+            raise RoleError(f"{line.me} has no rows to compare; only a hub may have none")
+        await line.say(hub, own)
+        verdict = await line.hear(hub, Verdict)
+        if not verdict.same_rows:
+            raise Refused(hub, _other_rows(own.rows, verdict.rows))
+        return own.rows
 
 
-def _other_rows(mine: int, theirs: int) -> str:
-    count = "as many as yours, but not the same ids" if mine == theirs else f"yours {mine}, theirs {theirs}"
+async def _compare_with_own(line: Line, peers: Sequence[str], own: RowsDigest) -> int:
+    still = list(peers)
+    while still:
+        peer, theirs = await line.hear_any(still, RowsDigest)
+        still.remove(peer)
+        if not _same(own, theirs):
+            await line.say(peer, Verdict(False, own.rows))
+            raise Refused(peer, _other_rows(own.rows, theirs.rows))
+    for peer in peers:
+        await line.say(peer, Verdict(True, own.rows))
+    return own.rows
+
+
+async def _compare_peers(line: Line, peers: Sequence[str]) -> int:
+    """Takes for right what most peers say, or of equally many, the first of them."""
+    heard: dict[str, RowsDigest] = {}
+    while still := [peer for peer in peers if peer not in heard]:
+        peer, theirs = await line.hear_any(still, RowsDigest)
+        heard[peer] = theirs
+    support = {peer: sum(_same(one, heard[peer]) for one in heard.values()) for peer in peers}
+    most = heard[max(peers, key=support.__getitem__)]  # the first of the greatest
+    others = [peer for peer in peers if not _same(heard[peer], most)]
+    for peer in others or peers:
+        await line.say(peer, Verdict(not others, most.rows))
+    if others:
+        raise Refused(others[0], _other_rows(most.rows, heard[others[0]].rows, "the other parties'"))
+    return most.rows
+
+
+def _same(one: RowsDigest, other: RowsDigest) -> bool:
+    return one.rows == other.rows and hmac.compare_digest(one.digest.encode(), other.digest.encode())
+
+
+def _other_rows(mine: int, theirs: int, whose: str = "yours") -> str:
+    count = (
+        f"as many as {whose}, but not the same ids" if mine == theirs else f"{whose} {mine}, theirs {theirs}"
+    )
     return (
         f"rows: {count}; all must hold the same people, in any order: "
         f'set align = "psi" in the job to train on those that all share'

@@ -37,6 +37,11 @@ class Inbox:
                 return entry
         return None
 
+    def forget(self, sender: str) -> None:
+        """Drops all messages of one party."""
+        self._bytes -= sum(entry[2] for entry in self._entries if entry[0] == sender)
+        self._entries = deque(entry for entry in self._entries if entry[0] != sender)
+
     @property
     def has_room(self) -> bool:
         """Whether more may be asked for while nothing is taken."""

@@ -5,6 +5,7 @@
 
 Once nobody is missing the session is open. A party that comes back with the session's name is the same
 process after a cut, and both sides resend; one that comes without it is a second process, and refused.
+Whoever was dismissed is told so, however often it comes.
 """
 
 from __future__ import annotations
@@ -56,14 +57,16 @@ class HubJoining:
         except RemoteProtocolError as error:
             # The answer bears this side's wire version, so that another release can name both.
             self._neighbours.refuse(arrival.route, peer, Abort("protocol", peer))
-            if arrival.name:
+            if arrival.name in self._neighbours.channels:
                 raise
             self._on_stranger(error.why)  # on an open port anybody may knock; nobody may end the run
             return
         assert isinstance(join, Join)  # noqa: S101 - its kind was just compared
         name = arrival.name or join.name
         channel = self._neighbours.channels.get(name)
-        if channel is None:
+        if name in self._neighbours.dismissed:  # in the words of the session that it has joined, if any
+            self._neighbours.refuse(arrival.route, name, Abort("dismissed", name), envelope.session)
+        elif channel is None:
             self._refuse(arrival, join, "")
         elif join.name != name or not self._may_join(channel, envelope.session):
             self._refuse(arrival, join, name)

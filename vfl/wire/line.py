@@ -1,7 +1,7 @@
 """A role's only way out: it says messages to peers and hears theirs.
 
-A role is an `async def` that awaits nothing but its line. `say` and `hear` do no input or output: they
-yield a `Send` or a `Receive` to whichever driver runs the role (`rehearse` in memory, `perform` over
+A role is an `async def` that awaits nothing but its line. `say`, `hear` and `dismiss` do no input or
+output: they yield a request to whichever driver runs the role (`rehearse` in memory, `perform` over
 ZeroMQ), so the same role runs, bit for bit alike, in a test, in a notebook and across hosts.
 """
 
@@ -35,7 +35,13 @@ class Receive(NamedTuple):
     phase: str
 
 
-Request = Send | Receive
+class Dismiss(NamedTuple):
+    """Asks the driver to go on without the party `name`; answered with None, at once."""
+
+    name: str
+
+
+Request = Send | Receive | Dismiss
 Role = Callable[["Line"], Coroutine[Request, Any, T]]
 
 
@@ -83,6 +89,19 @@ class Line:
             due = " or ".join(kind.__name__ for kind in kinds)
             raise RemoteProtocolError(sender, f"said {type(message).__name__} where {due} was due")
         return sender, message
+
+    async def dismiss(self, name: str) -> None:
+        """Goes on without a peer that vanished; only the hub's role can, since all pass through it.
+
+        From here on nothing is said to that peer, passed on to or from it or awaited from it, and what
+        it said before and nobody heard is forgotten. Where a `say` or `hear` raised `PeerLost`, or
+        `PeerAborted` of a peer that was interrupted, nothing was said or heard: the role dismisses that
+        peer and repeats the call. Should the peer come back, it is told that the run goes on without it.
+
+        Raises:
+            RoleError: if there is no such peer, or this party is not the hub.
+        """
+        await _ask(Dismiss(name))
 
 
 @types.coroutine

@@ -8,29 +8,21 @@ party connects to it, and what one of these says to another is relayed by the hu
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from vfl.errors import (
-    REASONS,
-    PeerAborted,
-    PeerLost,
-    PeerTimeout,
-    RemoteError,
-    RemoteProtocolError,
-    RoleError,
-)
-from vfl.wire.channel import Abort, Ack, Bye, Channel, Joined, Waiting
-from vfl.wire.codec import NO_SESSION, Envelope, decode, encode, frames_bytes, open_envelope
+from vfl.errors import PeerLost, PeerTimeout, RemoteError, RemoteProtocolError, RoleError
+from vfl.wire.arrivals import Arrivals
+from vfl.wire.channel import Abort, Ack, Bye, Channel
+from vfl.wire.codec import NO_SESSION, encode, frames_bytes
 from vfl.wire.inbox import Entry, Inbox
-from vfl.wire.joining import CONTROL_KINDS, HubJoining, SpokeJoining, printable
+from vfl.wire.joining import HubJoining, SpokeJoining
 from vfl.wire.ledger import Ledger
 from vfl.wire.messages import Message, kinds_by_name
 from vfl.wire.neighbours import Neighbours
 from vfl.wire.timing import Timing
-from vfl.wire.zeromq import Arrival, Change, Port
+from vfl.wire.zeromq import Port
 
 _LOOK_EVERY_S: Final = 0.25
 _LOOK_OFTEN_S: Final = 0.05
@@ -76,19 +68,25 @@ class Link:
         self.peers = tuple(peers)
         self.ledger = Ledger()
         self._port = port
-        self._kinds = kinds_by_name((*kinds, Bye))
         self._timing = timing or Timing()
         self._on_wait = on_wait or (lambda names, seconds: None)
-        self._on_stranger = on_stranger or (lambda key: None)
+        on_stranger = on_stranger or (lambda key: None)
         self._neighbours = Neighbours(port, me, hub, peers)
         self._joining = (
-            HubJoining(self._neighbours, self._on_stranger) if me == hub else SpokeJoining(self._neighbours)
+            HubJoining(self._neighbours, on_stranger) if me == hub else SpokeJoining(self._neighbours)
         )
-        self._events: deque[Arrival | Change] = deque()
         self._inbox = Inbox()
+        self._arrivals = Arrivals(
+            port,
+            self._neighbours,
+            self._joining,
+            self._inbox,
+            self.ledger,
+            kinds_by_name((*kinds, Bye)),
+            self.peers,
+            on_stranger,
+        )
         self._probed_at = 0.0
-        self._look_until = 0.0  # libzmq tells that a neighbour has gone a little before it knows which
-        self._aborted: PeerAborted | None = None
 
     # --- what `perform` asks for -------------------------------------------------------------------
 
@@ -114,7 +112,7 @@ class Link:
             RemoteError: if a peer was lost, gave up or broke the rules while there was no room.
         """
         if to not in self.peers:
-            raise RoleError(f"{self.me} would say {type(message).__name__} to {to!r}, who is no peer")
+            raise RoleError(f"{self.me} would say {type(message).__name__} to {self._no_peer(to)}")
         channel = self._neighbours.towards(to)
         frames = encode(message, to=to, sender=self.me)
         if channel.full and not self._neighbours.is_deaf(channel):
@@ -131,7 +129,7 @@ class Link:
         """
         strangers = [sender for sender in senders if sender not in self.peers]
         if strangers:
-            raise RoleError(f"{self.me} would hear {strangers[0]!r}, who is no peer")
+            raise RoleError(f"{self.me} would hear {self._no_peer(strangers[0])}")
         entry = self._inbox.take(senders)
         if entry is None:
             entry = self._wait_to_hear(senders, phase)
@@ -141,6 +139,22 @@ class Link:
             self._neighbours.tell(channel, Ack())
         self.ledger.received(sender, phase, n_bytes)
         return sender, message
+
+    def dismiss(self, name: str) -> None:
+        """Goes on without a peer that vanished, and without what it said and nobody heard.
+
+        Raises:
+            RoleError: if this party is not the hub, or there is no such peer.
+        """
+        if self.me != self.hub:
+            raise RoleError(f"{self.me} would dismiss {name!r}, which only the hub ({self.hub}) can")
+        if name in self._neighbours.dismissed:
+            return
+        if name not in self.peers:
+            raise RoleError(f"{self.me} would dismiss {self._no_peer(name)}")
+        self.peers = tuple(peer for peer in self.peers if peer != name)
+        self._neighbours.dismiss(name)
+        self._arrivals.forget(name)
 
     def finish(self) -> None:
         """Tells all that this role has ended well, and waits until all that it said has arrived.
@@ -181,8 +195,8 @@ class Link:
         deadline = time.monotonic() + patience_s
         while self._joining.missing and (left := deadline - time.monotonic()) > 0:
             with suppress(RemoteError):
-                self._handle_events(min(left, _LOOK_OFTEN_S))
-            if self.me != self.hub and (self._aborted or self._neighbours.session != NO_SESSION):
+                self._arrivals.handle(min(left, _LOOK_OFTEN_S))
+            if self.me != self.hub and (self._arrivals.aborts or self._neighbours.session != NO_SESSION):
                 break
         self.abort(code, about)
 
@@ -196,12 +210,16 @@ class Link:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _no_peer(self, name: str) -> str:
+        why = "whom it has dismissed" if name in self._neighbours.dismissed else "who is no peer"
+        return f"{name!r}, {why}"
+
     # --- waiting -----------------------------------------------------------------------------------
 
     def _wait_to_hear(self, senders: Sequence[str], phase: str) -> Entry:
         started = time.monotonic()
-        if self._neighbours.open and started >= self._look_until:
-            self._handle_events(_LOOK_EVERY_S)  # what is nearly always enough, in as few steps as can be
+        if self._neighbours.open and started >= self._arrivals.look_until:
+            self._arrivals.handle(_LOOK_EVERY_S)  # what is nearly always enough, in as few steps as can be
             entry = self._inbox.take(senders)
             if entry is not None:
                 self.ledger.waited(entry[0], phase, time.monotonic() - started)
@@ -259,7 +277,8 @@ class Link:
             self._check_over(now)
             # Each of the parties that a peer waits for has as long; more is no excuse.
             excused_at = min(self._neighbours.excused_at(awaited()), started + len(self.peers) * patience_s)
-            if now - max(started, excused_at) > patience_s:
+            # A hub that only relays (while others align their rows, for hours) hears that they are at it.
+            if now - max(started, excused_at, self._neighbours.busy_at(awaited())) > patience_s:
                 raise PeerTimeout(_joint(awaited()), f"{complaint} for {patience_s:g} s")
             if now >= said_at:
                 said_at = now + _SAY_SO_EVERY_S
@@ -276,17 +295,17 @@ class Link:
 
     def _look(self) -> float:
         """Handles what has happened, waiting a moment for the first event; returns the time."""
-        looking = not self._neighbours.open or time.monotonic() < self._look_until
-        self._handle_events(_LOOK_OFTEN_S if looking else _LOOK_EVERY_S)
+        looking = not self._neighbours.open or time.monotonic() < self._arrivals.look_until
+        self._arrivals.handle(_LOOK_OFTEN_S if looking else _LOOK_EVERY_S)
         now = time.monotonic()
-        if now < self._look_until and now - self._probed_at >= _LOOK_OFTEN_S:
+        if now < self._arrivals.look_until and now - self._probed_at >= _LOOK_OFTEN_S:
             self._probed_at = now
             self._neighbours.probe()
         return now
 
     def _check_over(self, now: float) -> None:
-        if self._aborted:
-            raise self._aborted
+        for abort in self._arrivals.aborts.values():
+            raise abort
         for channel in self._neighbours.channels.values():
             if channel.lost_at is None or self._neighbours.is_deaf(channel):
                 continue
@@ -300,100 +319,9 @@ class Link:
     def _has_come_back(self, channel: Channel) -> bool:
         """Reads all that is there before a party is given up: its return may lie behind others' words."""
         for _ in range(_MOST_DRAINED):
-            if not self._handle_events(0.0):
+            if not self._arrivals.handle(0.0):
                 break
         return channel.lost_at is None
-
-    # --- what arrives ------------------------------------------------------------------------------
-
-    def _handle_events(self, patience_s: float) -> bool:
-        """Handles the next events, waiting for them up to `patience_s`; tells whether there were any."""
-        if not self._events:
-            self._events.extend(self._port.wait(patience_s))
-        some = bool(self._events)
-        while self._events:  # what one event raises, a role may survive: the others must not be forgotten
-            self._handle(self._events.popleft())
-        return some
-
-    def _handle(self, event: Arrival | Change) -> None:
-        if isinstance(event, Change):
-            return self._handle_change(event)
-        channel = self._neighbours.origin(event)
-        if channel is None:
-            assert isinstance(self._joining, HubJoining)  # noqa: S101 - others hear the hub only
-            return self._joining.admit(event)
-        envelope = open_envelope(event.frames, channel.neighbour)
-        if envelope.sequence == 0:
-            self._heed(channel, decode(envelope, CONTROL_KINDS, channel.neighbour), envelope)
-        elif envelope.session != self._neighbours.session:
-            raise RemoteProtocolError(channel.neighbour, "speaks of another session")
-        elif channel.accept(envelope, bounded=self.me == self.hub):
-            self._sort(channel, envelope)
-        for creditor in channel.repay():
-            if creditor.taken(0):
-                self._neighbours.tell(creditor, Ack())
-
-    def _handle_change(self, change: Change) -> None:
-        if isinstance(self._joining, HubJoining):
-            if change.what == "down":
-                self._look_until = time.monotonic() + 1.0
-            elif change.key:
-                self._on_stranger(change.key)
-        elif change.what == "up":
-            self._joining.knock()
-        elif change.what == "down":
-            self._joining.disconnect()
-        else:
-            self._joining.fail(denied=change.what == "denied")
-
-    def _heed(self, channel: Channel, message: Message, envelope: Envelope) -> None:
-        """Acts on one of the link's own words."""
-        spoke = self._joining if isinstance(self._joining, SpokeJoining) else None
-        if spoke and not spoke.check_session(envelope):
-            return
-        if isinstance(message, Abort):
-            if spoke:
-                spoke.check_refusal(message)
-            code = message.code if message.code in REASONS else "failed"
-            self._aborted = self._aborted or PeerAborted(channel.neighbour, code, printable(message.about))
-        elif isinstance(message, Joined) and spoke:
-            spoke.joined(message, envelope.session)
-        elif isinstance(message, Waiting) and self.me not in message.names and message.names:
-            channel.excused_at = time.monotonic()
-        elif isinstance(message, Ack):
-            channel.acknowledge(envelope.acknowledged)
-
-    def _sort(self, channel: Channel, envelope: Envelope) -> None:
-        """Puts a numbered message where it belongs: here, or onward to another party."""
-        sender = envelope.sender
-        if sender not in self.peers or (self.me == self.hub and sender != channel.neighbour):
-            raise RemoteProtocolError(channel.neighbour, f"speaks in the name of {printable(sender)!r}")
-        if envelope.to != self.me:
-            self._relay(channel, envelope)
-            return
-        message = decode(envelope, self._kinds, sender)
-        if not isinstance(message, Bye):
-            self._inbox.put(sender, message, envelope.n_bytes)
-        elif sender == channel.neighbour:
-            channel.ended = True
-            channel.promise()
-            self._neighbours.tell(channel, Ack())
-        else:
-            raise RemoteProtocolError(sender, "says Bye through another party")
-
-    def _relay(self, channel: Channel, envelope: Envelope) -> None:
-        onward = self._neighbours.channels.get(envelope.to)
-        if onward is None or onward is channel:
-            raise RemoteProtocolError(
-                channel.neighbour, f"speaks to {printable(envelope.to)!r}, who is no peer"
-            )
-        self.ledger.received(channel.neighbour, "relayed", envelope.n_bytes)
-        self.ledger.sent(envelope.to, "relayed", envelope.n_bytes)
-        if onward.full and not onward.ended:
-            onward.creditors.append(channel)  # acknowledged once there is room
-        elif channel.taken(envelope.n_bytes):
-            self._neighbours.tell(channel, Ack())
-        self._neighbours.send(onward, list(envelope.frames))
 
 
 def _joint(names: Sequence[str]) -> str:

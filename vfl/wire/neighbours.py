@@ -19,7 +19,7 @@ class Neighbours:
     """Holds one channel a neighbour, and knows over which connection each can be reached.
 
     `open` tells whether every party has joined; `session` is the hub's random name for this run, which
-    the others learn when they join.
+    the others learn when they join. Who is in `dismissed` was a neighbour and is none any more.
     """
 
     def __init__(self, port: Port, me: str, hub: str, peers: Sequence[str]) -> None:
@@ -29,6 +29,7 @@ class Neighbours:
         self.open = False
         self.session = secrets.token_bytes(16) if self.is_hub else NO_SESSION
         self.channels = {name: Channel(name) for name in (peers if self.is_hub else (hub,))}
+        self.dismissed: set[str] = set()
         self._port = port
         self._by_route: dict[bytes, Channel] = {}
 
@@ -59,6 +60,16 @@ class Neighbours:
     def lose(self, channel: Channel) -> None:
         """Starts the time within which a neighbour may come back."""
         channel.lost_at = channel.lost_at or time.monotonic()
+
+    def dismiss(self, name: str) -> None:
+        """Lets a neighbour go for good; it is told so, now if it can be reached, else should it come back."""
+        channel = self.channels.pop(name)
+        self.dismissed.add(name)
+        self.tell(channel, Abort("dismissed", name))
+        self.detach(channel)
+        for creditor in channel.creditors:  # what they said to it needs no room any more
+            if creditor.taken(0):
+                self.tell(creditor, Ack())
 
     def is_deaf(self, channel: Channel) -> bool:
         """Tells whether a neighbour takes nothing more; a hub that has ended still passes things on."""
@@ -104,10 +115,14 @@ class Neighbours:
         """Tells when one of `awaited` last said that it waits for others."""
         return max((self.channels[name].excused_at for name in awaited if name in self.channels), default=0.0)
 
-    def refuse(self, route: bytes, name: str, abort: Abort) -> None:
-        """Turns someone away who has not joined; the session's name is told to those alone who have."""
+    def busy_at(self, awaited: Sequence[str]) -> float:
+        """Tells when one of `awaited` last said something to another party, through this one."""
+        return max((self.channels[name].relayed_at for name in awaited if name in self.channels), default=0.0)
+
+    def refuse(self, route: bytes, name: str, abort: Abort, session: bytes = NO_SESSION) -> None:
+        """Turns someone away who has not joined; the session's name is told to those alone who know it."""
         frames = encode(abort, to=name, sender=self.me)
-        self._port.transmit(route, Channel(name).control(frames, NO_SESSION))
+        self._port.transmit(route, Channel(name).control(frames, session))
 
     def probe(self) -> None:
         """Sends every neighbour a word: the one that cannot be reached is the one that has gone."""

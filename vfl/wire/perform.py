@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from vfl.errors import Interrupted, VflError
-from vfl.wire.line import Line, Role, Send
+from vfl.wire.line import Line, Receive, Role, Send
 from vfl.wire.link import Link
 
 T = TypeVar("T")
@@ -63,8 +63,10 @@ def _run(role: Role[T], link: Link) -> T:
             try:
                 if isinstance(request, Send):
                     link.say(request.to, request.message, request.phase)
-                else:
+                elif isinstance(request, Receive):
                     answer = link.hear(request.senders, request.phase)
+                else:
+                    link.dismiss(request.name)
             except VflError as error:
                 fault = error  # raised inside the role, which may know how to go on without that peer
     except StopIteration as stop:

@@ -52,6 +52,11 @@ class KeyPair:
     secret: str = field(repr=False)
 
 
+def raw_key(text: str) -> bytes:
+    """Returns the 32 bytes of a key that is written in Z85."""
+    return z85.decode(text)
+
+
 @dataclass(frozen=True)
 class Arrival:
     """Is one message; `name` is the sender's by its key, None on an unencrypted port."""

@@ -1,0 +1,112 @@
+"""The contributors' side of secure forward aggregation; the feature party is nothing else."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from protocols.sfa.messages import Clipped, EpochEnd, SumGrad
+from protocols.sfa.roster import sum_of
+from vfl.data.batches import Batch, Rows
+from vfl.journal import Journal, Silent
+from vfl.learn.ahead import keeping_weights
+from vfl.learn.embedding import check_gradient, descend, embed
+from vfl.learn.learner import Learner
+from vfl.learn.plan import Plan
+from vfl.masking.agreeing import Roster
+from vfl.masking.contributing import Contributing
+from vfl.session import Session
+from vfl.wire.line import Line
+
+
+async def feature_party(
+    line: Line, *, session: Session, bottom: Learner, rows: Rows, plan: Plan, journal: Journal
+) -> None:
+    """Trains this party's bottom on the gradient at the sum.
+
+    Raises:
+        RemoteProtocolError: if whoever sums answers another step, shape or roster, or passes on false keys.
+        DataError: if the embedding is no longer finite.
+    """
+    masking = await begin_contributing(line, session, journal)
+    best, sizes = bottom.weights(), rows.sizes("train")
+    for epoch in range(1, plan.epochs + 1):
+        bottom.train()
+        unanswered: deque[tuple[Batch, Tensor]] = deque()
+        with line.during("train"):
+            for batch in rows.batches("train", epoch):
+                with keeping_weights(bottom.network) if plan.ahead else nullcontext():
+                    h = embed(bottom, batch)  # [b, d]
+                await masking.say("train", epoch, batch.step, batch.mark, h)
+                unanswered.append((batch, h))
+                if (after := batch.step + 1) < len(sizes):  # made now, while others compute
+                    masking.prepare("train", epoch, after, (sizes[after], h.shape[1]))
+                if len(unanswered) > plan.ahead:
+                    await learn(line, session.hub, bottom, masking, *unanswered.popleft())
+                journal.step(epoch, batch.step + 1, len(sizes), batch.rows, None)
+            while unanswered:
+                await learn(line, session.hub, bottom, masking, *unanswered.popleft())
+        bottom.end_epoch()
+        await _say_split(line, masking, bottom, rows, "valid", epoch)
+        with line.during("valid"):
+            end = await end_epoch(line, session.hub, masking)
+        if end.best:
+            best = bottom.weights()
+        journal.checkpoint(epoch, {"bottom": bottom}, best=end.best)
+        journal.epoch({"epoch": epoch, "best": end.best, "clipped": masking.clipped})
+        if end.stop:
+            break
+    bottom.load_weights(best)
+    await _say_split(line, masking, bottom, rows, "test")
+    await line.say(session.hub, Clipped((line.me,), (masking.clipped,)))
+
+
+async def feature_predicts(line: Line, *, session: Session, bottom: Learner, rows: Rows) -> None:
+    """Contributes all rows."""
+    masking = await begin_contributing(line, session, Silent())
+    await _say_split(line, masking, bottom, rows, "all")
+
+
+async def begin_contributing(line: Line, session: Session, journal: Journal) -> Contributing:
+    """Agrees on masks with the other contributors."""
+    names, ring = sum_of(session)
+    masked = session.options.masks
+    if not masked:
+        journal.warn(f"masks = false: {session.hub} sees every contribution; for debugging only")
+    elif session.members[line.me].identity is None:
+        journal.warn(f"the job lists no public keys: {session.hub} could pass on false ones")
+    masking = Contributing(line, session, session.hub, names, ring, masked=masked, journal=journal)
+    await masking.begin()
+    return masking
+
+
+async def learn(
+    line: Line, aggregator: str, bottom: Learner, masking: Contributing, batch: Batch, h: Tensor
+) -> None:
+    """Hears the gradient of a batch and steps, or goes on under a new roster without that batch."""
+    _, reply = await line.hear_any((aggregator,), SumGrad, Roster)
+    if isinstance(reply, Roster):
+        await masking.renew(reply)
+    elif isinstance(reply, SumGrad):
+        check_gradient(aggregator, batch.step, h, reply.step, reply.grad)
+        descend(bottom, h, reply.grad)
+
+
+async def end_epoch(line: Line, aggregator: str, masking: Contributing) -> EpochEnd:
+    """Hears how an epoch ended, and goes on under a new roster where one follows."""
+    end = await line.hear(aggregator, EpochEnd)
+    if end.vanished:
+        await masking.renew(await line.hear(aggregator, Roster))
+    return end
+
+
+async def _say_split(
+    line: Line, masking: Contributing, bottom: Learner, rows: Rows, split: str, epoch: int = 0
+) -> None:
+    bottom.eval()
+    with line.during(split), torch.no_grad():
+        for batch in rows.batches(split):
+            await masking.say(split, epoch, batch.step, batch.mark, embed(bottom, batch))

@@ -1,0 +1,142 @@
+"""A contributor's side of a masked sum: its masks, renewed whenever who contributes changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor
+
+from vfl.errors import RemoteProtocolError, RoleError
+from vfl.journal import Journal
+from vfl.masking.agreeing import Roster, agree_on_keys
+from vfl.masking.masks import Counter, Masks
+from vfl.masking.ring import Ring
+from vfl.session import Session
+from vfl.wire.line import Line
+from vfl.wire.messages import Message
+
+#: The sum over one contributor is its contribution.
+FEWEST_CONTRIBUTORS: Final = 2
+
+#: The splits of a table as a mask's counter knows them.
+SPLITS: Final = {"train": 0, "valid": 1, "test": 2, "all": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution(Message):
+    """Carries h [b, d] of one batch in the ring, masked; `mark` is the hash of the batch's ids."""
+
+    roster: int
+    epoch: int
+    step: int
+    mark: int
+    q: Tensor
+
+
+class Contributing:
+    """Makes one contributor's words: fixed-point numbers under the masks of the present roster.
+
+    Args:
+        line: this contributor's line.
+        session: the run as it sees it.
+        aggregator: who sums.
+        contributors: everybody who contributes at first, this party among them.
+        ring: where contributions are summed.
+        masked: whether masks are on; without them the dialogue is the same, for debugging.
+        journal: what to tell.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        session: Session,
+        aggregator: str,
+        contributors: Sequence[str],
+        ring: Ring,
+        *,
+        masked: bool,
+        journal: Journal,
+    ) -> None:
+        self.clipped = 0
+        self._line, self._session, self._aggregator, self._ring = line, session, aggregator, ring
+        self._masked, self._journal = masked, journal
+        self._roster = Roster(0, tuple(contributors))
+        self._masks: Masks | None = None  # none before keys are agreed on
+
+    async def begin(self) -> None:
+        """Hears the first roster and agrees on keys with all in it.
+
+        Raises:
+            RemoteProtocolError: if the aggregator says another roster than the job's.
+        """
+        roster = await self._line.hear(self._aggregator, Roster)
+        if roster.names != self._roster.names or roster.number <= 0:
+            raise RemoteProtocolError(
+                self._aggregator,
+                f"says that {len(roster.names)} contribute where the job lists "
+                f"{', '.join(self._roster.names)}",
+            )
+        await self._agree(roster)
+
+    async def renew(self, roster: Roster) -> None:
+        """Goes on with fresh keys among those who are left.
+
+        Raises:
+            RemoteProtocolError: if the job does not allow that, or the roster is not one of those before.
+        """
+        self._check(roster)
+        await self._agree(roster)
+
+    async def say(self, split: str, epoch: int, step: int, mark: int, h: Tensor) -> None:
+        """Says values [b, d] float32 of a batch, under a mask; no batch is said twice.
+
+        Raises:
+            RoleError: if the batch, or a later one of its split, was said before under this roster.
+        """
+        elements, clipped = self._ring.encode(h.detach().cpu())
+        if clipped and not self.clipped:
+            self._journal.warn(
+                f"values beyond ±{self._ring.clip:g} are clipped at the sum: set a larger clip in the job or "
+                f"scale the columns"
+            )
+        self.clipped += clipped
+        mask = self._present.take(Counter(SPLITS[split], epoch, step), elements.shape)
+        q = self._ring.total([elements, mask])
+        await self._line.say(self._aggregator, Contribution(self._roster.number, epoch, step, mark, q))
+
+    def prepare(self, split: str, epoch: int, step: int, shape: Sequence[int]) -> None:
+        """Makes the mask of a batch ahead of time, while there is nothing to do but wait."""
+        self._present.prepare(Counter(SPLITS[split], epoch, step), shape)
+
+    @property
+    def _present(self) -> Masks:
+        if self._masks is None:
+            raise RoleError(f"{self._line.me} would contribute before masks are agreed on")
+        return self._masks
+
+    async def _agree(self, roster: Roster) -> None:
+        keys: dict[str, bytes] = {}
+        if self._masked:
+            keys, roster = await agree_on_keys(
+                self._line, self._session, self._aggregator, roster, self._check
+            )
+        for name in self._roster.names:
+            if name not in roster.names:
+                self._journal.absent(name)
+                self._journal.warn(f"{name} has vanished; the run goes on without it")
+        self._roster = roster
+        self._masks = Masks(self._line.me, keys, self._ring)
+
+    def _check(self, roster: Roster) -> None:
+        """Checks a roster that is to follow the present one."""
+        fault = ""
+        if not self._session.goes_on:
+            fault = 'which the job does not allow (on_absence is not "continue")'
+        elif roster.number <= self._roster.number or not set(roster.names) <= set(self._roster.names):
+            fault = "which does not follow from the one before"
+        elif len(roster.names) < FEWEST_CONTRIBUTORS or self._line.me not in roster.names:
+            fault = "whose masks would hide nothing"
+        if fault:
+            raise RemoteProtocolError(self._aggregator, f"says a new roster, {fault}")
