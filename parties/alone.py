@@ -15,7 +15,7 @@ import protocols
 from parties.aligning import Opened, in_common, open_rows
 from parties.assembly import Assembly, PlacedSite
 from parties.label import LabelPart, build_joint, coded_labels, widths_of
-from parties.seat import DEFAULT_BOTTOM, build_bottom, hold, learner_of, plan_of, rows_of, stream_of
+from parties.seat import DEFAULT_BOTTOM, build_bottom, hold, learner_of, plan_of, rows_of, seed_of, stream_of
 from vfl.data.batches import Rows
 from vfl.data.preparation import Features
 from vfl.journal import Silent
@@ -23,7 +23,7 @@ from vfl.learn.cut import CUTS, joined_width
 from vfl.learn.networks import build_network
 from vfl.learn.outcome import Outcome
 from vfl.learn.scores import score
-from vfl.rng import RngStream, derive_seed
+from vfl.rng import RngStream
 from vfl.session import Member, Session
 from vfl.wire.line import Line
 from vfl.wire.rehearse import rehearse
@@ -84,7 +84,7 @@ def train_centralised(assembly: Assembly, bottom: Mapping[str, Any] | None = Non
     )
     cut = str(getattr(assembly.options, "cut", "sum"))
     width = joined_width(cut if cut in CUTS else "concat", widths_of(assembly))
-    with RngStream(derive_seed(job.seed, label, "centralised bottom")):
+    with RngStream(seed_of(job, placed.site, "centralised bottom")):
         network = build_network(
             bottom or placed.site.bottom or DEFAULT_BOTTOM,
             inputs=features.x.shape[1],

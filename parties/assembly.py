@@ -83,8 +83,12 @@ class Assembly:
         if self.alignment is None:
             return []
         way, learns = self.alignment.name, self.alignment.learns
-        who = {"hub": f"{self.comparer}, in aligning by {way}", "party": f"every party, in aligning by {way}"}
-        return [(who.get(role, f"{role}, in aligning by {way}"), what) for role, what in learns.items()]
+        who = {"hub": self.comparer, "party": "every party with rows", "relay": self.hub}
+        return [
+            (f"{who.get(role, role)}, in aligning by {way}", what.removeprefix("If it is not the hub, "))
+            for role, what in learns.items()
+            if role != "relay" or self.hub != self.comparer
+        ]
 
 
 def assemble_folder(path: Path, overrides: Sequence[str] = ()) -> Assembly:

@@ -234,8 +234,9 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
         assembly = _assembly_to_check(job, site, overrides)
         with answer_alone():
             checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
-        traffic = traffic_of(assembly, checks[0].rows if checks else None)
-        aligning = alignment_cost(assembly, [sum(found.rows.values()) for found in checks])
+        known = [found.rows for found in checks if found.rows]  # a coordinator has none
+        traffic = traffic_of(assembly, known[0] if known else None)
+        aligning = alignment_cost(assembly, [sum(rows.values()) for rows in known])
         if as_json:
             job_facts = {
                 "run": assembly.job.name,

@@ -8,13 +8,13 @@ import torch
 
 from parties.assembly import Assembly, PlacedSite
 from parties.label import widths_of
-from parties.seat import DEFAULT_TRUNK, Part, learner_of, plan_of
+from parties.seat import DEFAULT_TRUNK, Part, learner_of, plan_of, seed_of
 from parties.trained import Trained
 from vfl.journal import Journal
 from vfl.learn.cut import joined_width
 from vfl.learn.learner import Learner
 from vfl.learn.networks import build_network
-from vfl.rng import RngStream, derive_seed
+from vfl.rng import RngStream
 from vfl.session import Session
 from vfl.wire.line import Line
 
@@ -76,7 +76,7 @@ def build_trunk(assembly: Assembly, placed: PlacedSite) -> torch.nn.Module:
     job, site = assembly.job, placed.site
     width = job.parties[site.party].width
     assert width is not None  # noqa: S101 - checked with the assembly
-    with RngStream(derive_seed(job.seed, site.party, "trunk")):
+    with RngStream(seed_of(job, site, "trunk")):
         return build_network(
             site.trunk or DEFAULT_TRUNK,
             inputs=joined_width("sum", widths_of(assembly)),

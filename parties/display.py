@@ -37,6 +37,7 @@ class Display:
         self._rows: dict[str, dict[str, Any]] = {name: {"state": "starting"} for name in parties}
         self._is_live = self._console.is_terminal
         self._printed: dict[str, float] = {}
+        self._warned: set[str] = set()
         self._started = time.monotonic()
         self._live = Live(
             console=self._console, get_renderable=self._table, refresh_per_second=8, transient=True
@@ -58,6 +59,9 @@ class Display:
         row = self._rows.setdefault(event["party"], {"state": "starting"})
         _SHOW.get(event["event"], _show_nothing)(row, event)
         line = self._line(event)
+        if event["event"] == "warning":  # in a run on one machine several parties may say the same
+            line = "" if event["text"] in self._warned else line
+            self._warned.add(event["text"])
         if line:
             self._console.print(Text(line, style="yellow" if event["event"] in _LOUD else ""), soft_wrap=True)
 
@@ -99,10 +103,13 @@ class Display:
         table.add_column("party", no_wrap=True)
         for name in shown:
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True, overflow="ellipsis")
-        for party, row in self._rows.items():
+        lines = [[party, *(row.get(name, "") for name in shown)] for party, row in self._rows.items()]
+        taken = sum(2 + max(map(len, column)) for column in zip(["party", *shown], *lines, strict=True))
+        left = max(1, self._console.width - taken - 2)  # the state alone is cut short where room is scarce
+        table.add_column("", no_wrap=True, overflow="ellipsis", max_width=left)
+        for line, row in zip(lines, self._rows.values(), strict=True):
             # As text: a cell that is a string would be read for markup, and an error may hold "[label]".
-            table.add_row(*map(Text, [party, *(row.get(name, "") for name in shown), row["state"]]))
+            table.add_row(*map(Text, [*line, row["state"]]))
         table.caption = f"{time.monotonic() - self._started:.0f} s"
         return table
 
@@ -196,7 +203,7 @@ _LOUD: Final = ("stranger", "warning")
 
 
 def _names(names: list[str]) -> str:
-    return " and ".join(names)
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _counts(rows: dict[str, int]) -> str:

@@ -22,6 +22,7 @@ from parties.seat import (
     learner_of,
     plan_of,
     rows_of,
+    seed_of,
 )
 from parties.trained import Trained
 from vfl.config.job import Job
@@ -35,7 +36,7 @@ from vfl.learn.cut import Joint, joined_width
 from vfl.learn.learner import Learner
 from vfl.learn.networks import build_network, import_object
 from vfl.learn.scores import output_width
-from vfl.rng import RngStream, derive_seed
+from vfl.rng import RngStream
 from vfl.session import Session
 from vfl.wire.line import Line
 
@@ -152,7 +153,7 @@ def build_joint(
         ConfigError: if the cut or the trunk cannot be built.
     """
     site = placed.site
-    with RngStream(derive_seed(assembly.job.seed, site.party, purpose)):
+    with RngStream(seed_of(assembly.job, site, purpose)):
         cut = _cut_of(assembly, placed)
         key = "head" if site.head else "trunk"
         top = _top(assembly, placed, key, site.head or site.trunk or DEFAULT_TRUNK, joined_width(cut, widths))
@@ -166,7 +167,7 @@ def _joint_network(assembly: Assembly, placed: PlacedSite) -> torch.nn.Module:
         return build_joint(assembly, placed, widths_of(assembly))
     width = job.parties[coordinators[0]].width
     assert width is not None  # noqa: S101 - checked with the assembly
-    with RngStream(derive_seed(job.seed, placed.site.party, "head")):
+    with RngStream(seed_of(job, placed.site, "head")):
         return _top(assembly, placed, "head", placed.site.head or DEFAULT_HEAD, width)
 
 

@@ -301,7 +301,9 @@ def _link(assembly: Assembly, name: str, port: Port, sink: Sink) -> Link:
     def waiting(names: Any, seconds: float) -> None:  # noqa: ANN401 - any sequence of names
         sink({"event": "waiting", "party": name, "for": list(names), "seconds": round(seconds, 1)})
 
-    timing = assembly.job.timing.model_dump() | {"reconnect_s": assembly.job.reconnect_s}
+    job = assembly.job
+    timing = job.timing.model_dump() | {"reconnect_s": job.reconnect_s}
+    timing["hear_s"] = max(job.timing.hear_s, job.reconnect_s)  # who waits for a lost party hears nothing
     return Link(
         port,
         name,

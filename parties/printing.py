@@ -31,7 +31,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         share = f"{sum(rows.values())} of its {of} rows shared; " if of != sum(rows.values()) else ""
         click.echo(f"  {name}: {share}sent {sent}, received {received}")
     for note in summary["notes"]:
-        click.echo(wrapped(note, "  "))
+        click.secho(wrapped(f"note: {note}", "  "), bold=True)
     if summary["report"]:
         click.echo(f"report: {summary['report']}")
 

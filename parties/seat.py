@@ -238,7 +238,7 @@ def build_bottom(
     """
     site, width = placed.site, job.parties[placed.site.party].width
     assert width is not None  # noqa: S101 - checked with the assembly
-    with RngStream(derive_seed(job.seed, site.party, purpose)):
+    with RngStream(seed_of(job, site, purpose)):
         return build_network(
             site.bottom or DEFAULT_BOTTOM,
             inputs=preparation.width,
@@ -287,6 +287,12 @@ def kinds_of(assembly: Assembly) -> tuple[type[Message], ...]:
 
 def stream_of(job: Job, site: Site, purpose: str = "training") -> RngStream:
     """Returns a party's random state."""
-    return RngStream(
-        derive_seed(job.seed, site.party, purpose), build_device(site.device, f"{site.party}.toml")
-    )
+    return RngStream(seed_of(job, site, purpose), build_device(site.device, f"{site.party}.toml"))
+
+
+def seed_of(job: Job, site: Site, purpose: str) -> int:
+    """Returns the seed of one purpose of a party's own.
+
+    Whoever knows it knows the party's initial weights, and from what these made of a row, much of that row.
+    """
+    return derive_seed(job.seed if site.seed is None else site.seed, site.party, purpose)

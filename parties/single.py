@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def run_party(job: Job, placed: PlacedSite, out: Path, sink: Sink) -> PartyResul
     Raises:
         VflError: as its documents, its table, its peers or the network give cause.
     """
+    placed = _with_secret_seed(placed)
     site = placed.site
     assembly = assemble(job, {site.party: placed}, between_hosts=True)
     connection = connection_of(assembly, placed)
@@ -85,6 +87,13 @@ def connection_of(assembly: Assembly, placed: PlacedSite) -> Connection:
     address, source = check_network(assembly, placed.site)
     keys = read_secret(assembly, placed) if _is_encrypted(assembly) else None
     return Connection(lambda: address, keys, source)
+
+
+def _with_secret_seed(placed: PlacedSite) -> PlacedSite:
+    """Draws a seed that no other party knows, unless the site has one."""
+    if placed.site.seed is not None:
+        return placed
+    return replace(placed, site=placed.site.model_copy(update={"seed": secrets.randbits(63)}))
 
 
 def _share(assembly: Assembly, connection: Connection) -> int:

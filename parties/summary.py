@@ -99,7 +99,7 @@ def result_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
         "alone": course.alone,
         "seconds": round(course.seconds, 3),
         "bytes": {part.name: traffic(course.ledger)},
-        "notes": list(outcome.notes),
+        "notes": _notes(assembly, outcome),
         "report": None,
     }
 
@@ -142,7 +142,7 @@ def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
         },
         "seed": job.seed,
         "aligned": {"by": job.align, "of": part.table_rows},
-        "notes": list(outcome.notes),
+        "notes": _notes(assembly, outcome),
     }
 
 
@@ -194,6 +194,14 @@ def prediction_columns(code: LabelCode, output: np.ndarray) -> tuple[list[str], 
         return ["prediction", f"p_{code.classes[1]}"], [[code.classes[i] for i in picked], positive.tolist()]
     names = [code.classes[i] for i in chances.argmax(axis=1)]
     return ["prediction", *(f"p_{name}" for name in code.classes)], [names, *chances.T.tolist()]
+
+
+def _notes(assembly: Assembly, outcome: Outcome) -> list[str]:
+    """Says what a reader of the scores should know, each thing once for all parties."""
+    if all(party.public_key for party in assembly.job.parties.values()):
+        return list(outcome.notes)
+    clear = "The job lists no public keys: links were in clear text, and no party could prove who it is."
+    return [clear, *outcome.notes]
 
 
 def _held_out(task: str, outcome: Outcome) -> dict[str, Any] | None:

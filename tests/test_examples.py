@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
 
 from parties import run
+from parties.assembly import assemble, load_placed_site
+from parties.keys import write_keys
+from parties.single import connection_of
+from vfl.config.load import load_job
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -32,6 +37,31 @@ def test_digits_reach_an_accuracy_of_096(tmp_path: Path) -> None:
     assert result.metrics["test"]["accuracy"] >= 0.96
     assert result.alone["kind"] == "majority class"
     assert result.metrics["test"]["accuracy"] > result.alone["test"]["accuracy"] + 0.5
+
+
+def test_a_coordinator_brings_two_owners_to_an_auc_of_099(tmp_path: Path) -> None:
+    result = run(EXAMPLES / "coordinator", in_process=True, out=tmp_path)
+    assert result.metrics["test"]["auc"] >= 0.99
+    assert result.metrics["test"]["auc"] > result.alone["test"]["auc"] + 0.02
+    assert result.summary["notes"] == []
+
+
+def test_the_coordinators_example_is_for_three_hosts_once_keys_are_pasted(tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLES / "coordinator", tmp_path / "job")
+    text = (folder / "job.toml").read_text()
+    for name in ("worst", "spread", "carol"):
+        pair, _ = write_keys(name, folder / "keys")
+        text = text.replace(
+            f'# public_key = "PASTE WHAT vfl keys {name} PRINTS"', f'public_key = "{pair.public}"'
+        )
+    (folder / "job.toml").write_text(text)
+    job = load_job(folder / "job.toml")
+    for name, address in (("worst", "tcp://127.0.0.1:5556"), ("carol", "tcp://*:5556")):
+        placed = load_placed_site(folder / f"{name}.toml")
+        assembly = assemble(job, {name: placed}, between_hosts=True)
+        connection = connection_of(assembly, placed)
+        assert (connection.address(), connection.keys is not None) == (address, True)
+        assert assembly.job.align == "psi"
 
 
 @pytest.mark.parametrize(

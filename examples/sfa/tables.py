@@ -107,7 +107,7 @@ SETTINGS = {
         batch_size=256,
         lr=0.001,
         weight_decay=1e-4,
-        rows=(20_000, 4_000, 6_000),
+        rows=(8_000, 2_000, 5_000),
         narrow=(15, 30, 60),
     ),
     "digits": Settings(

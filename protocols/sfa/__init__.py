@@ -18,7 +18,7 @@ label party, which may contribute as the others do (t is the trunk's width):
 First the coordinator hears how many rows there are, and the contributors agree on keys past whoever sums
 (vfl/masking/agreeing.py), again whenever one has vanished. Validation and test rows are summed likewise:
 
-    label --Counts--> coordinator                     rows a split
+    feature|label --Counts--> coordinator             rows a split
     label --Roster--> feature                         coordinator --Roster--> feature|label
     feature --KeyShare--> label                       feature|label --KeyShare--> coordinator
     label --Keys--> feature                           coordinator --Keys--> feature|label
@@ -38,6 +38,9 @@ Who learns what:
     coordinator: The sum of all contributions for every row; the gradient at the head's input, from which
         labels can be inferred; how many rows there are and how many values each party clipped. No single
         contribution.
+    whoever sums: From the sum as much of the columns as an embedding of that width tells: of a first layer as
+        wide as all parties' columns together, every column, once some rows are known. Where a party vanishes
+        and the job says on_absence = "continue", nearly its contributions, from the sums before and after.
     all but one contributor, with whoever sums: The contribution of the one that is left.
 
 Source: the idea of removable masks at a low layer is from Secure forward aggregation, arXiv 2207.00165; the

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from protocols.sfa.messages import Clipped, EpochEnd, SumGrad
+from protocols.sfa.messages import Clipped, Counts, EpochEnd, SumGrad
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import Batch, Rows
+from vfl.errors import ConfigError
 from vfl.journal import Journal, Silent
 from vfl.learn.ahead import keeping_weights
 from vfl.learn.embedding import check_gradient, descend, embed
@@ -21,6 +25,10 @@ from vfl.masking.contributing import Contributing
 from vfl.session import Session
 from vfl.wire.line import Line
 
+#: The splits that are summed.
+TRAINING: Final = ("train", "valid", "test")
+PREDICTING: Final = ("all",)
+
 
 async def feature_party(
     line: Line, *, session: Session, bottom: Learner, rows: Rows, plan: Plan, journal: Journal
@@ -30,7 +38,10 @@ async def feature_party(
     Raises:
         RemoteProtocolError: if whoever sums answers another step, shape or roster, or passes on false keys.
         DataError: if the embedding is no longer finite.
+        ConfigError: if the run may go on without a party and the bottom has nothing to train.
     """
+    check_learns(session, bottom)
+    await say_counts(line, session, rows, TRAINING)
     masking = await begin_contributing(line, session, journal)
     best, sizes = bottom.weights(), rows.sizes("train")
     for epoch in range(1, plan.epochs + 1):
@@ -66,8 +77,29 @@ async def feature_party(
 
 async def feature_predicts(line: Line, *, session: Session, bottom: Learner, rows: Rows) -> None:
     """Contributes all rows."""
+    session = replace(session, goes_on=False)  # with the same weights a smaller sum tells a party's part
+    await say_counts(line, session, rows, PREDICTING)
     masking = await begin_contributing(line, session, Silent())
     await _say_split(line, masking, bottom, rows, "all")
+
+
+def check_learns(session: Session, bottom: Learner) -> None:
+    """Checks that what this party says of a row changes as it learns, where a roster may change.
+
+    Raises:
+        ConfigError: if the difference of two sums of one row could be what one that vanished had said of it.
+    """
+    if session.goes_on and bottom.optimizer is None:
+        raise ConfigError(
+            f"{session.me}.toml: bottom has no weights to train, so that the sums before and after somebody "
+            f'vanishes show what that party said; give it a layer, or set on_absence = "abort" in the job'
+        )
+
+
+async def say_counts(line: Line, session: Session, rows: Rows, splits: Sequence[str]) -> None:
+    """Tells a coordinator, if there is one, how many rows each split has."""
+    if session.with_role("coordinator"):
+        await line.say(session.hub, Counts(tuple(splits), tuple(rows.count(split) for split in splits)))
 
 
 async def begin_contributing(line: Line, session: Session, journal: Journal) -> Contributing:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from protocols.sfa.contributor import PREDICTING, TRAINING
 from protocols.sfa.label import hear_clipped
 from protocols.sfa.messages import Clipped, Counts, Dropped, EpochEnd, Hidden, HiddenGrad, SumGrad
 from protocols.sfa.roster import sum_of
@@ -41,14 +43,12 @@ async def coordinator_party(
         DataError: if the trunk's output or gradient is no longer finite.
     """
     part = _Coordinator(line, session, trunk, journal)
-    sizes = await part.begin(("train", "valid", "test"), batch_size)
+    sizes = await part.begin(TRAINING, batch_size)
     best = trunk.weights()
     for epoch in range(1, plan.epochs + 1):
         trunk.train()
         with line.during("train"):
-            for step, rows in enumerate(sizes["train"]):
-                await part.train(epoch, step, rows)
-                journal.step(epoch, step + 1, len(sizes["train"]), rows, None)
+            await part.train(epoch, sizes["train"])
         trunk.end_epoch()
         await part.evaluate("valid", epoch, sizes["valid"])
         with line.during("valid"):
@@ -67,8 +67,8 @@ async def coordinator_party(
 
 async def coordinator_predicts(line: Line, *, session: Session, trunk: Learner, batch_size: int) -> None:
     """Sums what the others contribute of all rows, and says what the trunk makes of it."""
-    part = _Coordinator(line, session, trunk, Silent())
-    sizes = await part.begin(("all",), batch_size)
+    part = _Coordinator(line, replace(session, goes_on=False), trunk, Silent())
+    sizes = await part.begin(PREDICTING, batch_size)
     await part.evaluate("all", 0, sizes["all"])
 
 
@@ -80,7 +80,7 @@ class _Coordinator:
         masked = session.options.masks
         self.gathering = Gathering(line, session, names, self._ring, masked=masked, journal=journal)
         self._label, self._trunk = session.label, trunk
-        self._line = line
+        self._line, self._journal = line, journal
         width = session.members[names[0]].width
         assert width is not None  # noqa: S101 - who contributes has one
         self._width = width
@@ -89,24 +89,30 @@ class _Coordinator:
 
     async def begin(self, splits: Sequence[str], batch_size: int) -> Mapping[str, list[int]]:
         """Has the contributors agree on masks; returns how many rows each batch of a split has."""
-        self.gathering.may_drop = splits != ("all",)
-        said = await self._line.hear(self._label, Counts)
-        if said.splits != tuple(splits) or len(said.rows) != len(splits) or min(said.rows) < 0:
-            raise RemoteProtocolError(self._label, "says how many rows other splits have than are due")
-        await self.gathering.renew()
-        counts = zip(splits, said.rows, strict=True)
-        return {split: batch_sizes(split, n, batch_size) for split, n in counts}
+        self.gathering.may_drop = splits == TRAINING
+        counts = await self._hear_counts(splits)
+        await self._renew()
+        return {split: batch_sizes(split, n, batch_size) for split, n in counts.items()}
 
-    async def train(self, epoch: int, step: int, rows: int) -> None:
-        """Plays one training step, or drops it where somebody has vanished."""
+    async def train(self, epoch: int, sizes: Sequence[int]) -> None:
+        """Trains one epoch, without the batches in which somebody has vanished."""
+        gathering, learned = self.gathering, False
+        for step, rows in enumerate(sizes):
+            summed = await gathering.sum_of(epoch, step, (rows, self._width))
+            if summed is None:
+                gathering.check_learned(learned, is_last=step + 1 == len(sizes))
+                await gathering.say(self._label, Dropped(step, tuple(gathering.fresh)))
+                await self._renew()
+            else:
+                await self._learn(epoch, step, *summed)
+                learned = True
+            self._journal.step(epoch, step + 1, len(sizes), rows, None)
+
+    async def _learn(self, epoch: int, step: int, total: Tensor, mark: int) -> None:
         gathering, trunk = self.gathering, self._trunk
-        summed = await gathering.sum_of(epoch, step, (rows, self._width))
-        if summed is None:
-            await gathering.say(self._label, Dropped(step, tuple(gathering.fresh)))
-            return await gathering.renew()
-        z = self._ring.decode(summed[0]).to(trunk.device).requires_grad_()  # [b, d]
+        z = self._ring.decode(total).to(trunk.device).requires_grad_()  # [b, d]
         hidden = self._hidden(z, step)
-        await gathering.say(self._label, Hidden(step, summed[1], hidden.detach()))
+        await gathering.say(self._label, Hidden(step, mark, hidden.detach()))
         reply = await gathering.hear(self._label, HiddenGrad)
         assert reply is not None  # noqa: S101 - without the label party the run is over
         check_gradient(self._label, step, hidden, reply.step, reply.grad)
@@ -144,11 +150,40 @@ class _Coordinator:
         if self._label not in self.gathering.names:
             await self.gathering.say(self._label, end)
         if end.vanished:
-            await self.gathering.renew()
+            await self._renew()
         return end
+
+    async def _renew(self) -> None:
+        """Has who is left agree on keys, and tells a label party that does not contribute who that is."""
+        roster = await self.gathering.renew()
+        if self._label not in roster.names:
+            await self.gathering.say(self._label, roster)
+
+    async def _hear_counts(self, splits: Sequence[str]) -> dict[str, int]:
+        """Hears of everybody how many rows each split has; the most of them are taken to be right."""
+        heard = {}
+        for name in dict.fromkeys((self._label, *self.gathering.names)):
+            said = await self._line.hear(name, Counts)
+            if said.splits != tuple(splits) or len(said.rows) != len(splits) or min(said.rows) < 0:
+                raise RemoteProtocolError(name, "says how many rows other splits have than are due")
+            heard[name] = said.rows
+        found = list(heard.values())
+        right = max(found, key=found.count)
+        for name, rows in heard.items():
+            if rows != right:
+                raise RemoteProtocolError(
+                    name,
+                    f"says that the splits have {_listed(rows)} rows where others say {_listed(right)}: all "
+                    f"tables must be aligned, and all parties have one job",
+                )
+        return dict(zip(splits, right, strict=True))
 
     def _hidden(self, z: Tensor, step: int) -> Tensor:
         hidden = self._trunk(z).float()  # [b, t]
         if not is_finite(hidden):
             raise DataError(diverged("trunk's output", step))
         return hidden
+
+
+def _listed(rows: Sequence[int]) -> str:
+    return ", ".join(f"{n}" for n in rows)

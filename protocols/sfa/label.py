@@ -9,8 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protocols.sfa.contributor import begin_contributing, end_epoch, learn
-from protocols.sfa.messages import Clipped, Counts, Dropped, EpochEnd, Hidden, HiddenGrad, SumGrad
+from protocols.sfa.contributor import (
+    PREDICTING,
+    TRAINING,
+    begin_contributing,
+    check_learns,
+    learn,
+    say_counts,
+)
+from protocols.sfa.messages import Clipped, Dropped, EpochEnd, Hidden, HiddenGrad, SumGrad
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import Batch, Rows
 from vfl.errors import DataError, RemoteProtocolError
@@ -57,6 +64,8 @@ async def label_party(
         PeerLost: if a party has vanished and the job, or the protocol, cannot do without.
         DataError: if the loss is no longer finite.
     """
+    if own:
+        check_learns(session, own)
     top = await _top(line, session, own, joint, rows, task, journal)
     outcome = await direct(line, top, rows, task, plan, journal)
     clipped = await top.end()
@@ -67,7 +76,8 @@ async def label_predicts(
     line: Line, *, session: Session, own: Learner | None, joint: Learner, rows: Rows
 ) -> np.ndarray:
     """Returns the joint network's raw outputs [n, c] for all rows."""
-    top = await _top(line, session, own, joint, rows, "", Silent(), splits=("all",))
+    session = replace(session, goes_on=False)  # with the same weights a smaller sum tells a party's part
+    top = await _top(line, session, own, joint, rows, "", Silent(), splits=PREDICTING)
     for learner in top.learners.values():
         learner.eval()
     with line.during("all"):
@@ -84,16 +94,18 @@ async def _top(
     rows: Rows,
     task: str,
     journal: Journal,
-    splits: Sequence[str] = ("train", "valid", "test"),
+    splits: Sequence[str] = TRAINING,
 ) -> _Summing | _Heading:
     """Begins this party's part: agrees on masks, or has the contributors agree."""
     if not session.with_role("coordinator"):
         summing = _Summing(line, session, own, joint, rows, task, journal, splits)
         await summing.begin()
         return summing
-    await line.say(session.hub, Counts(tuple(splits), tuple(rows.count(split) for split in splits)))
+    await say_counts(line, session, rows, splits)
     masking = await begin_contributing(line, session, journal) if own else None
-    return _Heading(line, session, own, joint, rows, task, journal, masking)
+    heading = _Heading(line, session, own, joint, rows, task, journal, masking)
+    heading.note_absent(masking.names if masking else (await line.hear(session.hub, Roster)).names)
+    return heading
 
 
 class _Summing:
@@ -116,7 +128,7 @@ class _Summing:
         self._own, self._joint, self._rows, self._task, self._journal = own, joint, rows, task, journal
         self._width = session.widths[names[0]]
         self._name, self._clipped = line.me, 0
-        self._may_drop = splits != ("all",)
+        self._may_drop = splits == TRAINING
         if not masked:
             journal.warn("masks = false: every contribution can be seen here; for debugging only")
 
@@ -140,6 +152,8 @@ class _Summing:
         for batch in self._rows.batches("train", epoch):
             summed = await gathering.sum_of(epoch, batch.step, (batch.rows, self._width), batch.mark)
             if summed is None:  # somebody has vanished: this batch is dropped
+                is_last = batch.step + 1 == self._rows.steps("train")
+                gathering.check_learned(losses.rows > 0, is_last=is_last)
                 await gathering.renew()
                 continue
             own_h = embed(own, batch) if own else None
@@ -209,10 +223,9 @@ class _Heading:
         losses = _Losses(self.task, self.rows, self.journal)
         for batch in self.rows.batches("train", epoch):
             own_h = await self._contribute("train", epoch, batch)
-            heard = await self._hear(batch)
+            heard = await self._hear("train", batch)
             if heard is None:
-                if masking:
-                    await masking.renew(await self.line.hear(hub, Roster))
+                await self._renew()
                 continue
             hidden = heard.requires_grad_()  # [b, t]
             value = losses.of(joint(hidden), batch, joint)
@@ -229,7 +242,7 @@ class _Heading:
         for batch in self.rows.batches(split):
             with torch.no_grad():
                 await self._contribute(split, epoch, batch)
-            heard = await self._hear(batch) if whole else None
+            heard = await self._hear(split, batch) if whole else None
             whole = heard is not None
             if heard is not None:
                 with torch.no_grad():
@@ -239,13 +252,12 @@ class _Heading:
     async def end_epoch(self, best: bool, stop: bool) -> None:
         hub = self.session.hub
         await self.line.say(hub, EpochEnd(best, stop, ()))
-        if self.masking:
-            end = await end_epoch(self.line, hub, self.masking)
-        else:
-            end = await self.line.hear(hub, EpochEnd)
+        end = await self.line.hear(hub, EpochEnd)
         if (end.best, end.stop) != (best, stop):
             raise RemoteProtocolError(hub, "passes on another end of the epoch than was said")
         self._note(end.vanished)
+        if end.vanished:
+            await self._renew()
 
     async def end(self) -> dict[str, int]:
         """Says how many values this party clipped, and hears of all."""
@@ -258,6 +270,20 @@ class _Heading:
             raise RemoteProtocolError(hub, "says of others than those who contribute what was clipped")
         return dict(zip(clipped.names, clipped.values, strict=True))
 
+    def note_absent(self, names: Sequence[str]) -> None:
+        """Notes who of the job's contributors is not among those who are left."""
+        contributors = sum_of(self.session)[0]
+        if not set(names) <= set(contributors):
+            raise RemoteProtocolError(self.session.hub, "says a roster of others than those who contribute")
+        self._note([name for name in contributors if name not in names])
+
+    async def _renew(self) -> None:
+        """Hears who is left, and goes on under fresh masks where this party contributes."""
+        roster = await self.line.hear(self.session.hub, Roster)
+        if self.masking:
+            await self.masking.renew(roster)
+        self.note_absent(self.masking.names if self.masking else roster.names)
+
     async def _contribute(self, split: str, epoch: int, batch: Batch) -> Tensor | None:
         if self.own is None or self.masking is None:
             return None
@@ -265,12 +291,12 @@ class _Heading:
         await self.masking.say(split, epoch, batch.step, batch.mark, h)
         return h
 
-    async def _hear(self, batch: Batch) -> Tensor | None:
+    async def _hear(self, split: str, batch: Batch) -> Tensor | None:
         """Hears what the trunk makes of a batch, [b, t]; None if it was dropped."""
         hub = self.session.hub
         _, said = await self.line.hear_any((hub,), Hidden, Dropped)
         if isinstance(said, Dropped):
-            if said.step != batch.step or not said.vanished:
+            if said.step != batch.step or not said.vanished or split not in ("train", "valid"):
                 raise RemoteProtocolError(hub, f"drops step {said.step} where step {batch.step} was due")
             self._note(said.vanished)
             return None
@@ -292,7 +318,8 @@ class _Heading:
                 raise RemoteProtocolError(self.session.hub, f"says that {name[:32]!r} vanished, who cannot")
             if name not in self.vanished:
                 self.vanished.append(name)
-                self.journal.absent(name)
+                if self.masking is None:  # which tells of it otherwise
+                    self.journal.absent(name)
 
 
 class _Losses:
@@ -300,11 +327,11 @@ class _Losses:
 
     def __init__(self, task: str, rows: Rows, journal: Journal) -> None:
         self._loss_of, self._journal = loss_function(task), journal
-        self._steps, self._total, self._rows = rows.steps("train"), 0.0, 0
+        self._steps, self._total, self.rows = rows.steps("train"), 0.0, 0
 
     @property
     def mean(self) -> float:
-        return self._total / max(self._rows, 1)
+        return self._total / max(self.rows, 1)
 
     def of(self, output: Tensor, batch: Batch, joint: Learner) -> float:
         """Returns a batch's loss, passed back as far as what was heard."""
@@ -315,7 +342,7 @@ class _Losses:
 
     def add(self, epoch: int, batch: Batch, value: float) -> None:
         self._total += value * batch.rows
-        self._rows += batch.rows
+        self.rows += batch.rows
         self._journal.step(epoch, batch.step + 1, self._steps, batch.rows, value)
 
 
@@ -335,8 +362,9 @@ def _notes(session: Session, vanished: Sequence[str], clipped: dict[str, int]) -
     if not session.options.masks:
         notes.append(f"Masks were off: {session.hub} saw every contribution. For debugging only.")
     notes += [
-        f"{name} vanished, and the run went on without it; the weights kept and all scores are those of the "
-        f"network without it."
+        f"{name} vanished, and the run went on without it: the weights kept and all scores are those of the "
+        f"network without it. From the sums before and after, {session.hub} can estimate what it had "
+        f"contributed."
         for name in vanished
     ]
     notes += [

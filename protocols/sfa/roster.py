@@ -91,7 +91,11 @@ def ring_of(config: Config, contributors: int) -> Ring:
     Raises:
         ConfigError: if none of the options' does.
     """
-    return Ring.fitting(config.ring_bits, config.clip, contributors, config.fraction_bits)
+    try:
+        return Ring.fitting(config.ring_bits, config.clip, contributors, config.fraction_bits)
+    except ConfigError as error:
+        # What the ring calls bits is ring_bits in the job.
+        raise ConfigError(f"protocols.sfa: {str(error).replace(' bits = ', ' ring_bits = ')}") from error
 
 
 def step_bytes(session: Session, rows: int, *, learning: bool = True) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ from vfl.wire.zeromq import make_keys
 
 PEOPLE = 80
 NAMES = ("bank", "shop", "club")
+_COLUMNS = {
+    "bank": ["income", "debt"],
+    "shop": ["visits", "spent", "town"],
+    "club": ["age", "buys"],
+    "mall": ["spent"],
+}
 # Short, but not so short that a loaded machine looks like a dead one.
 SHORT = {"join_s": 30.0, "hear_s": 20.0, "reconnect_s": 1.0, "heartbeat_s": 1.0}
 
@@ -53,6 +59,7 @@ def small_job(folder: Path, **changes: object) -> Path:
     """Writes a folder: `bank` and `shop` have columns, `club` has one of its own and the label.
 
     `changes` go into the job, those named for a party into its site; a value of None takes a key away.
+    `mall`, with a column, and `carol`, without a table, take part where the changes give them a role.
     """
     table = people()
     job: dict[str, Any] = {
@@ -71,32 +78,52 @@ def small_job(folder: Path, **changes: object) -> Path:
         "bank": {"table": {"source": "bank.csv", "columns": ["income", "debt"]}},
         "shop": {"table": {"source": "shop.csv", "columns": ["visits", "spent"], "categorical": ["town"]}},
         "club": {"table": {"source": "club.csv", "columns": ["age"]}, "label": {"column": "buys"}},
+        "mall": {"table": {"source": "mall.csv", "columns": ["spent"]}},
+        "carol": {},
     }
     for key, value in changes.items():
         _change(sites.get(key, job), value if key in sites else {key: value})
     folder.mkdir(parents=True, exist_ok=True)
     for name, site in sites.items():
-        wanted = {"bank": ["income", "debt"], "shop": ["visits", "spent", "town"], "club": ["age", "buys"]}[
-            name
-        ]
-        write_csv(folder / f"{name}.csv", {column: table[column] for column in ["id", *wanted]})
+        if name in ("mall", "carol") and name not in job["parties"]:
+            continue
+        if name in _COLUMNS:
+            write_csv(folder / f"{name}.csv", {column: table[column] for column in ["id", *_COLUMNS[name]]})
         (folder / f"{name}.toml").write_text(tomli_w.dumps({"party": name, **site}), encoding="utf-8")
     (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")
     return folder
 
 
+def summed(parties: Mapping[str, Any] | None = None, **changes: object) -> dict[str, Any]:
+    """Returns the changes that make the small job one of masked sums, with `carol` as its coordinator."""
+    made: dict[str, Any] = {"club": {"width": 4}, "carol": {"role": "coordinator", "width": 8}}
+    for name, entry in (parties or {}).items():
+        made[name] = None if entry is None else made.get(name, {}) | entry
+    return {"protocol": "sfa", "parties": made} | changes
+
+
 def on_the_network(folder: Path, **changes: object) -> Path:
     """Writes the small job for `vfl party`: keys, an address, patience in seconds."""
-    small_job(folder, timing=SHORT, **changes)
+    small_job(folder, **({"timing": SHORT} | changes))
+    return give_keys(folder)
+
+
+def give_keys(folder: Path) -> Path:
+    """Gives every party of a job folder a pinned key, and the one that the others connect to an address."""
     job = read_toml(folder / "job.toml")
-    job["parties"]["club"]["address"] = f"tcp://127.0.0.1:{free_port()}"
-    for name in NAMES:
+    hub = "carol" if "carol" in job["parties"] else "club"
+    job["parties"][hub]["address"] = f"tcp://127.0.0.1:{free_port()}"
+    for name in job["parties"]:
         pair = make_keys()
         secret = folder / f"{name}.secret"
         secret.write_text(pair.secret + "\n", encoding="ascii")
         secret.chmod(0o600)
         job["parties"][name]["public_key"] = pair.public
-        site = read_toml(folder / f"{name}.toml") | {"secret_key": f"{name}.secret"}
+        # The job's seed, which all know, so that a run between hosts can be compared with one in a process.
+        site = read_toml(folder / f"{name}.toml") | {
+            "secret_key": f"{name}.secret",
+            "seed": job.get("seed", 0),
+        }
         (folder / f"{name}.toml").write_text(tomli_w.dumps(site), encoding="utf-8")
     (folder / "job.toml").write_text(tomli_w.dumps(job), encoding="utf-8")
     return folder
@@ -115,7 +142,7 @@ def _change(document: dict[str, Any], changes: dict[str, Any]) -> None:
     for key, value in changes.items():
         if value is None:
             document.pop(key, None)
-        elif isinstance(value, dict) and isinstance(document.get(key), dict):
+        elif isinstance(value, dict) and isinstance(document.setdefault(key, {}), dict):
             _change(document[key], value)
         else:
             document[key] = value

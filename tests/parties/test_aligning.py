@@ -74,7 +74,7 @@ def test_the_report_and_the_summary_say_how_rows_were_found_and_how_many(
     page = (tmp_path / "runs" / "small" / "club" / "report.html").read_text(encoding="utf-8")
     assert f"all parties share {len(SHARED)} of the label party’s {len(OWN['club'])} rows" in page
     assert "by salted hashes of the ids, which whoever can guess an id can test" in page
-    assert "every party, in aligning by ids" in page
+    assert "every party with rows, in aligning by ids" in page
 
 
 def test_processes_find_and_train_what_one_process_does(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_json_is_one_object_of_the_documented_shape(output: Output, folder: Path
     found = json.loads(output.stdout)
     assert list(found) == [
         "status", "run", "protocol", "parties", "rows", "table_rows", "metrics", "alone", "seconds", "bytes",
+        "notes",
         "report",
     ]  # fmt: skip
     assert found["status"] == "finished"

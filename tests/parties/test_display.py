@@ -121,3 +121,24 @@ def test_a_file_gets_a_line_every_two_seconds_and_the_last_epoch(clock: list[flo
 )  # fmt: skip
 def test_bytes_are_written_as_people_read_them(n: int, words: str) -> None:
     assert readable_bytes(n) == words
+
+
+def test_a_narrow_terminal_cuts_the_state_short_and_no_number() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=40, highlight=False)
+    sink = Display(["bank", "club"], console)
+    for event in EVENTS[:6]:
+        sink(event)
+    sink({"event": "phase", "party": "club", "phase": "drawing the report, which takes long"})
+    console.print(sink._table())
+    for words in ("1/10", "0.2500", "drawing the"):
+        assert words in text.getvalue()
+    assert "…" in text.getvalue()
+
+
+def test_what_several_parties_here_warn_of_is_said_once() -> None:
+    text = io.StringIO()
+    sink = Display(["bank", "club"], Console(file=text, width=80))
+    for party, words in (("bank", "shop has vanished"), ("club", "shop has vanished"), ("bank", "other")):
+        sink({"event": "warning", "party": party, "text": words})
+    assert text.getvalue() == "bank: warning: shop has vanished\nbank: warning: other\n"

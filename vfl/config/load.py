@@ -94,7 +94,7 @@ def validate(model: type[D], data: Mapping[str, Any], where: str) -> D:
         ConfigError: one line a fault, each with place, value and remedy.
     """
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, strict=True)  # "no" is no false, whoever wrote the model
     except ValidationError as error:
         lines = [_sentence(model, dict(fault), where) for fault in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from error

@@ -75,6 +75,9 @@ class Site(Document):
     """At the label party of a job with a coordinator, the network from its trunk to the prediction."""
     optimizer: dict[str, Any] | None = None
     schedule: dict[str, Any] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """What this party's own initial weights and dropout follow from, for nobody else to know. By default the
+    job's where all parties run here, and a secret one where each runs on its own host."""
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     secret_key: str | None = None

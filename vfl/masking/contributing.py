@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from torch import Tensor
@@ -33,6 +33,14 @@ class Contribution(Message):
     step: int
     mark: int
     q: Tensor
+
+
+def vanished_words(name: str, aggregator: str) -> str:
+    """Says that a party has vanished, and what that tells whoever sums."""
+    return (
+        f"{name} has vanished and the run goes on without it; from the sums before and after, {aggregator} "
+        f"can estimate what {name} had contributed"
+    )
 
 
 class Contributing:
@@ -65,19 +73,21 @@ class Contributing:
         self._roster = Roster(0, tuple(contributors))
         self._masks: Masks | None = None  # none before keys are agreed on
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Who contributes now."""
+        return self._roster.names
+
     async def begin(self) -> None:
         """Hears the first roster and agrees on keys with all in it.
 
         Raises:
-            RemoteProtocolError: if the aggregator says another roster than the job's.
+            RemoteProtocolError: if the aggregator says another roster than the job's, or allows.
         """
         roster = await self._line.hear(self._aggregator, Roster)
         if roster.names != self._roster.names or roster.number <= 0:
-            raise RemoteProtocolError(
-                self._aggregator,
-                f"says that {len(roster.names)} contribute where the job lists "
-                f"{', '.join(self._roster.names)}",
-            )
+            self._roster = replace(self._roster, number=1)  # somebody vanished before it could be said here
+            self._check(roster)
         await self._agree(roster)
 
     async def renew(self, roster: Roster) -> None:
@@ -103,7 +113,7 @@ class Contributing:
             )
         self.clipped += clipped
         mask = self._present.take(Counter(SPLITS[split], epoch, step), elements.shape)
-        q = self._ring.total([elements, mask])
+        q = self._ring.add(elements, mask)  # into the elements' memory, which nobody else has
         await self._line.say(self._aggregator, Contribution(self._roster.number, epoch, step, mark, q))
 
     def prepare(self, split: str, epoch: int, step: int, shape: Sequence[int]) -> None:
@@ -125,18 +135,19 @@ class Contributing:
         for name in self._roster.names:
             if name not in roster.names:
                 self._journal.absent(name)
-                self._journal.warn(f"{name} has vanished; the run goes on without it")
+                self._journal.warn(vanished_words(name, self._aggregator))
         self._roster = roster
         self._masks = Masks(self._line.me, keys, self._ring)
 
     def _check(self, roster: Roster) -> None:
         """Checks a roster that is to follow the present one."""
         fault = ""
+        left = tuple(name for name in self._roster.names if name in roster.names)
         if not self._session.goes_on:
-            fault = 'which the job does not allow (on_absence is not "continue")'
-        elif roster.number <= self._roster.number or not set(roster.names) <= set(self._roster.names):
+            fault = f"which the job does not allow: {', '.join(self._roster.names)} contribute"
+        elif roster.number <= self._roster.number or left != roster.names:
             fault = "which does not follow from the one before"
         elif len(roster.names) < FEWEST_CONTRIBUTORS or self._line.me not in roster.names:
             fault = "whose masks would hide nothing"
         if fault:
-            raise RemoteProtocolError(self._aggregator, f"says a new roster, {fault}")
+            raise RemoteProtocolError(self._aggregator, f"says another roster, {fault}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from vfl.errors import PeerAborted, PeerLost, RemoteProtocolError
 from vfl.journal import Journal
 from vfl.masking.agreeing import Roster, relay_keys
-from vfl.masking.contributing import FEWEST_CONTRIBUTORS, Contribution
+from vfl.masking.contributing import FEWEST_CONTRIBUTORS, Contribution, vanished_words
 from vfl.masking.ring import Ring
 from vfl.session import Session
 from vfl.wire.line import Line
@@ -24,8 +25,9 @@ _LOST = (PeerLost, PeerAborted)
 class Gathering:
     """Sums what contributors say, and goes on without one that vanishes where the job allows it.
 
-    What somebody who vanished had said, and the others in the same batch, is dropped and never summed:
-    under a new roster its sum and the old one's would differ by a single contribution.
+    A batch of which a contribution is missing is dropped and never summed: under a new roster its sum and
+    the old one's would differ by a single contribution. One of which all have come is summed, even if
+    somebody has vanished since: were its rows to come again before a step was taken, they would differ so.
 
     Args:
         line: the aggregator's line; it must be the hub's.
@@ -57,23 +59,25 @@ class Gathering:
         self._masked, self._journal = masked, journal
         self._number = 0
 
-    async def renew(self) -> None:
-        """Has those who are left agree on fresh keys."""
+    async def renew(self) -> Roster:
+        """Has those who are left agree on fresh keys; returns who they are."""
         while True:
             self.fresh.clear()
             self._number += 1
             roster = Roster(self._number, tuple(self.names))
             try:
                 if self._masked:
-                    return await relay_keys(self._line, roster)
-                return await self.say_all(roster)
+                    await relay_keys(self._line, roster)
+                else:
+                    await self.say_all(roster)
+                return roster
             except _LOST as lost:
                 await self._let_go(lost)
 
     async def sum_of(
         self, epoch: int, step: int, shape: tuple[int, int], mark: int | None = None
     ) -> tuple[Tensor, int] | None:
-        """Hears what each contributor says of a batch, and sums it.
+        """Hears what each contributor says of a batch, and sums it if nothing is missing.
 
         Args:
             epoch: the batch's epoch.
@@ -82,23 +86,35 @@ class Gathering:
             mark: the hash of its rows' ids, where this party knows it.
 
         Returns:
-            The sum in the ring, [b, d], and the mark; None where somebody has vanished.
+            The sum in the ring, [b, d], and the mark; None where somebody has vanished who had not said its
+            part.
 
         Raises:
             RemoteProtocolError: if a contribution is another than is due.
             PeerLost: if somebody has vanished and the run cannot do without.
         """
-        heard: dict[str, Contribution] = {}
-        for name in tuple(self.names):
-            said = await self.hear(name, Contribution) if name in self.names else None
-            if said is not None:
-                heard[name] = said
+        due = {*self.names, *self.fresh}
+        heard = await self._hear_batch()
         if mark is None:  # most of them are taken to be right
             marks = [said.mark for said in heard.values()]
             mark = max(marks, key=marks.count)
         for name, said in heard.items():
             self._check(name, said, epoch, step, shape, mark)
-        return None if self.fresh else (self._ring.total([said.q for said in heard.values()]), mark)
+        return None if due - heard.keys() else (self._ring.total([said.q for said in heard.values()]), mark)
+
+    async def _hear_batch(self) -> dict[str, Contribution]:
+        """Hears the next contribution of each contributor, and what one that vanishes had said before."""
+        heard: dict[str, Contribution] = {}
+        for name in tuple(self.names):
+            while name in self.names and name not in heard:
+                try:
+                    heard[name] = await self._line.hear(name, Contribution)
+                except _LOST as lost:
+                    if lost.peer in self.names and lost.peer not in heard:
+                        with suppress(*_LOST):
+                            heard[lost.peer] = await self._line.hear(lost.peer, Contribution)
+                    await self._let_go(lost)
+        return heard
 
     def _check(
         self, name: str, said: Contribution, epoch: int, step: int, shape: tuple[int, int], mark: int
@@ -115,6 +131,23 @@ class Gathering:
                 name,
                 f"contributes {said.q.dtype} {tuple(said.q.shape)} for roster {said.roster} where {dtype} "
                 f"{shape} for roster {self._number} is due",
+            )
+
+    def check_learned(self, learned: bool, *, is_last: bool) -> None:
+        """Checks, before keys are renewed, that a step parts what is summed under one roster and another.
+
+        Args:
+            learned: whether a batch of this epoch was learned from.
+            is_last: whether the batch that was dropped is the epoch's last.
+
+        Raises:
+            PeerLost: if rows would be seen again under the next roster with the same weights.
+        """
+        if is_last and not learned:
+            raise PeerLost(
+                self.vanished[-1],
+                "was lost, and no batch of the epoch is left to learn from: start anew, or set a smaller "
+                "batch_size",
             )
 
     async def hear(self, sender: str, kind: type[M]) -> M | None:
@@ -163,4 +196,4 @@ class Gathering:
         self.vanished.append(name)
         self.fresh.append(name)
         self._journal.absent(name)
-        self._journal.warn(f"{name} has vanished; the run goes on without it")
+        self._journal.warn(vanished_words(name, self._line.me))

@@ -45,10 +45,7 @@ class Ring:
 
     def __post_init__(self) -> None:
         _check(self.bits, self.clip)
-        if not 0 <= self.fraction_bits <= _MOST_FRACTION_BITS:
-            raise ConfigError(
-                f"fraction_bits = {self.fraction_bits}: set 0 to {_MOST_FRACTION_BITS}, or leave it out"
-            )
+        _check_fraction(self.fraction_bits)
         _check_room(self.bits, self.fraction_bits, self.clip, 1)
 
     @classmethod
@@ -69,9 +66,9 @@ class Ring:
             raise ConfigError(f"contributors = {contributors}: a sum needs one at least")
         if fraction_bits is None:
             fraction_bits = max(_most_bits(bits, clip, contributors), 0)
-        ring = cls(bits, fraction_bits, clip)
+        _check_fraction(fraction_bits)
         _check_room(bits, fraction_bits, clip, contributors)
-        return ring
+        return cls(bits, fraction_bits, clip)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -137,6 +134,12 @@ class Ring:
             np.add(total, part.numpy().view(self.np_dtype), out=total)
         return self.tensor(total)
 
+    def add(self, mine: Tensor, other: Tensor) -> Tensor:
+        """Adds elements of the same shape to `mine`, in its own memory, and returns it."""
+        elements = mine.numpy().view(self.np_dtype)
+        np.add(elements, other.numpy().view(self.np_dtype), out=elements)
+        return mine
+
     def tensor(self, elements: np.ndarray) -> Tensor:
         """Shows elements, without copying them, in the type in which they cross the wire."""
         return torch.from_numpy(elements.view(_SIGNED_NP[self.bits]))
@@ -154,6 +157,11 @@ def _check(bits: int, clip: float) -> None:
     single = _single(clip)
     if not np.finfo(np.float32).tiny <= single < np.inf:
         raise ConfigError(f"clip = {clip}: is no float32; set a bound that few values pass, such as 16.0")
+
+
+def _check_fraction(fraction_bits: int) -> None:
+    if not 0 <= fraction_bits <= _MOST_FRACTION_BITS:
+        raise ConfigError(f"fraction_bits = {fraction_bits}: set 0 to {_MOST_FRACTION_BITS}, or leave it out")
 
 
 def _single(clip: float) -> np.float32:
