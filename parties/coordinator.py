@@ -41,7 +41,7 @@ def coordinator_part(assembly: Assembly, name: str, journal: Journal) -> Part:
     return Part(name, role, {"trunk": trunk}, None)
 
 
-def coordinator_predictor(assembly: Assembly, name: str, trained: Trained) -> Part:
+def coordinator_predictor(assembly: Assembly, name: str, trained: Trained, journal: Journal) -> Part:
     """Makes a trained coordinator's part of a prediction.
 
     Raises:
@@ -53,7 +53,7 @@ def coordinator_predictor(assembly: Assembly, name: str, trained: Trained) -> Pa
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         predict = assembly.protocol.predictors["coordinator"]
-        return await predict(line, session=session, trunk=trunk, batch_size=job.batch_size)
+        return await predict(line, session=session, trunk=trunk, batch_size=job.batch_size, journal=journal)
 
     return Part(name, role, {"trunk": trunk}, None)
 

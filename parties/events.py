@@ -24,6 +24,7 @@ import msgspec
 
 from parties.trained import BEST, LAST
 from vfl.errors import ConfigError, StorageError
+from vfl.journal import Silent
 from vfl.learn.checkpoint import pack_state, save_checkpoint
 from vfl.learn.learner import Learner
 from vfl.rng import RngStream
@@ -157,6 +158,17 @@ class RunJournal:
         if self.ledger is None:
             return {}
         return {"sent": self.ledger.sent_bytes, "received": self.ledger.received_bytes}
+
+
+class Telling(Silent):
+    """Is the journal of a prediction: it keeps nothing, and passes warnings on."""
+
+    def __init__(self, party: str, sink: Sink) -> None:
+        self._party, self._sink = party, sink
+
+    def warn(self, text: str) -> None:
+        """Passes on what the party's person should know."""
+        self._sink({"event": "warning", "party": self._party, "text": text})
 
 
 def _scalars(record: Mapping[str, Any]) -> dict[str, float]:

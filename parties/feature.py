@@ -43,7 +43,9 @@ def feature_part(assembly: Assembly, name: str, shared: Shared, journal: Journal
     return Part(name, role, {"bottom": bottom}, holding, saved)
 
 
-def feature_predictor(assembly: Assembly, name: str, shared: Shared, trained: Trained) -> Part:
+def feature_predictor(
+    assembly: Assembly, name: str, shared: Shared, trained: Trained, journal: Journal
+) -> Part:
     """Makes a trained feature party's part of a prediction.
 
     Raises:
@@ -59,6 +61,6 @@ def feature_predictor(assembly: Assembly, name: str, shared: Shared, trained: Tr
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         predict = assembly.protocol.predictors["feature"]
-        return await predict(line, session=session, bottom=bottom, rows=rows)
+        return await predict(line, session=session, bottom=bottom, rows=rows, journal=journal)
 
     return Part(name, role, {"bottom": bottom}, holding)

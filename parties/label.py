@@ -89,7 +89,9 @@ def label_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, 
     )
 
 
-def label_predictor(assembly: Assembly, name: str, shared: Shared, trained: Trained) -> Part:
+def label_predictor(
+    assembly: Assembly, name: str, shared: Shared, trained: Trained, journal: Journal
+) -> Part:
     """Makes the trained label party's part of a prediction.
 
     Raises:
@@ -107,7 +109,7 @@ def label_predictor(assembly: Assembly, name: str, shared: Shared, trained: Trai
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         predict = assembly.protocol.predictors["label"]
-        return await predict(line, session=session, own=own, joint=joint, rows=rows)
+        return await predict(line, session=session, own=own, joint=joint, rows=rows, journal=journal)
 
     return Part(name, role, {"joint": joint}, holding)
 

@@ -21,7 +21,7 @@ from parties.aligning import (
 )
 from parties.assembly import Assembly
 from parties.coordinator import coordinator_part, coordinator_predictor
-from parties.events import RunJournal, Sink
+from parties.events import RunJournal, Sink, Telling
 from parties.feature import feature_part, feature_predictor
 from parties.finishing import finish, now
 from parties.label import joint_learner, label_part, label_predictor
@@ -197,15 +197,15 @@ def predictor_seat(
         VflError: as its table or its checkpoint give cause.
     """
     job, placed = assembly.job, assembly.sites[name]
-    is_label = job.parties[name].role == "label"
+    is_label, journal = job.parties[name].role == "label", Telling(name, sink)
 
     def make(shared: Shared) -> Part:
-        return (label_predictor if is_label else feature_predictor)(assembly, name, shared, trained)
+        return (label_predictor if is_label else feature_predictor)(assembly, name, shared, trained, journal)
 
     opened = open_to_predict(placed, trained.preparation) if placed.site.table else None
     made: Part | None = None
     if opened is None:
-        made = coordinator_predictor(assembly, name, trained)
+        made = coordinator_predictor(assembly, name, trained, journal)
     elif assembly.alignment is None:
         made = make(in_common(job, opened))
 

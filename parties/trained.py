@@ -54,6 +54,7 @@ def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
     secret = placed.site.secret_key and os.path.join(placed.folder, placed.site.secret_key)
     moved = placed.site.model_copy(update={"table": table, "secret_key": secret})
     write_document(folder / SITE_FILE, moved)
+    (folder / SITE_FILE).chmod(0o600)  # it holds the seed of this party's weights
 
 
 def session_of(folder: Path) -> str:

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from vfl.data.batches import Batch, Rows
 from vfl.errors import ConfigError, DataError, RemoteProtocolError
-from vfl.journal import Journal, Silent
+from vfl.journal import Journal
 from vfl.learn.ahead import keeping_weights
 from vfl.learn.course import direct
 from vfl.learn.cut import CUTS, is_finite, joined_width
@@ -220,16 +220,24 @@ async def label_party(
     return await direct(line, top, rows, task, plan, journal)
 
 
-async def feature_predicts(line: Line, *, session: Session, bottom: Learner, rows: Rows) -> None:
+async def feature_predicts(
+    line: Line, *, session: Session, bottom: Learner, rows: Rows, journal: Journal
+) -> None:
     """Says the embeddings of all rows."""
     await _say_embeddings(line, session.label, bottom, rows, "all")
 
 
 async def label_predicts(
-    line: Line, *, session: Session, own: Learner | None, joint: Learner, rows: Rows
+    line: Line,
+    *,
+    session: Session,
+    own: Learner | None,
+    joint: Learner,
+    rows: Rows,
+    journal: Journal,
 ) -> np.ndarray:
     """Returns the joint network's raw outputs [n, c] for all rows."""
-    top = _Top(line, session.widths, own, joint, rows, "", Silent())
+    top = _Top(line, session.widths, own, joint, rows, "", journal)
     for learner in top.learners.values():
         learner.eval()
     with line.during("all"):

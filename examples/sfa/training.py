@@ -133,14 +133,19 @@ class _Company:
 
     def predicting(self) -> dict[str, Any]:
         """Gives every party's role in predicting the test rows, which are `all` there are."""
-        roles = self.protocol.PREDICTORS
+        roles, quiet = self.protocol.PREDICTORS, Silent()
         company = {
-            name: self._role(roles["feature"], name, bottom=self.bottoms[name], rows=self.rows[name])
+            name: self._role(
+                roles["feature"], name, bottom=self.bottoms[name], rows=self.rows[name], journal=quiet
+            )
             for name in self.parties
         }
-        company[LABEL] = self._role(roles["label"], LABEL, own=None, joint=self.joint, rows=self.rows[LABEL])
+        label = {"own": None, "joint": self.joint, "rows": self.rows[LABEL], "journal": quiet}
+        company[LABEL] = self._role(roles["label"], LABEL, **label)
         if self.is_coordinated:
-            company[COORDINATOR] = self._role(roles["coordinator"], COORDINATOR, **self._summing())
+            company[COORDINATOR] = self._role(
+                roles["coordinator"], COORDINATOR, journal=quiet, **self._summing()
+            )
         return company
 
     def contribution(self, place: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
@@ -15,7 +15,7 @@ from protocols.sfa.messages import Clipped, Counts, EpochEnd, SumGrad
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import Batch, Rows
 from vfl.errors import ConfigError
-from vfl.journal import Journal, Silent
+from vfl.journal import Journal
 from vfl.learn.ahead import keeping_weights
 from vfl.learn.embedding import check_gradient, descend, embed
 from vfl.learn.learner import Learner
@@ -43,23 +43,13 @@ async def feature_party(
     check_learns(session, bottom)
     await say_counts(line, session, rows, TRAINING)
     masking = await begin_contributing(line, session, journal)
-    best, sizes = bottom.weights(), rows.sizes("train")
+    best = bottom.weights()
     for epoch in range(1, plan.epochs + 1):
-        bottom.train()
-        unanswered: deque[tuple[Batch, Tensor]] = deque()
+        before = bottom.weights() if session.goes_on else None
         with line.during("train"):
-            for batch in rows.batches("train", epoch):
-                with keeping_weights(bottom.network) if plan.ahead else nullcontext():
-                    h = embed(bottom, batch)  # [b, d]
-                await masking.say("train", epoch, batch.step, batch.mark, h)
-                unanswered.append((batch, h))
-                if (after := batch.step + 1) < len(sizes):  # made now, while others compute
-                    masking.prepare("train", epoch, after, (sizes[after], h.shape[1]))
-                if len(unanswered) > plan.ahead:
-                    await learn(line, session.hub, bottom, masking, *unanswered.popleft())
-                journal.step(epoch, batch.step + 1, len(sizes), batch.rows, None)
-            while unanswered:
-                await learn(line, session.hub, bottom, masking, *unanswered.popleft())
+            await _train(line, masking, session.hub, bottom, rows, plan.ahead, epoch, journal)
+        if before:
+            check_moved(session, epoch, before, bottom)
         bottom.end_epoch()
         await _say_split(line, masking, bottom, rows, "valid", epoch)
         with line.during("valid"):
@@ -75,11 +65,41 @@ async def feature_party(
     await line.say(session.hub, Clipped((line.me,), (masking.clipped,)))
 
 
-async def feature_predicts(line: Line, *, session: Session, bottom: Learner, rows: Rows) -> None:
+async def _train(
+    line: Line,
+    masking: Contributing,
+    aggregator: str,
+    bottom: Learner,
+    rows: Rows,
+    ahead: int,
+    epoch: int,
+    journal: Journal,
+) -> None:
+    """Contributes each batch of an epoch, and learns from what comes back."""
+    bottom.train()
+    sizes = rows.sizes("train")
+    unanswered: deque[tuple[Batch, Tensor]] = deque()
+    for batch in rows.batches("train", epoch):
+        with keeping_weights(bottom.network) if ahead else nullcontext():
+            h = embed(bottom, batch)  # [b, d]
+        await masking.say("train", epoch, batch.step, batch.mark, h)
+        unanswered.append((batch, h))
+        if (after := batch.step + 1) < len(sizes):  # made now, while others compute
+            masking.prepare("train", epoch, after, (sizes[after], h.shape[1]))
+        if len(unanswered) > ahead:
+            await learn(line, aggregator, bottom, masking, *unanswered.popleft())
+        journal.step(epoch, batch.step + 1, len(sizes), batch.rows, None)
+    while unanswered:
+        await learn(line, aggregator, bottom, masking, *unanswered.popleft())
+
+
+async def feature_predicts(
+    line: Line, *, session: Session, bottom: Learner, rows: Rows, journal: Journal
+) -> None:
     """Contributes all rows."""
     session = replace(session, goes_on=False)  # with the same weights a smaller sum tells a party's part
     await say_counts(line, session, rows, PREDICTING)
-    masking = await begin_contributing(line, session, Silent())
+    masking = await begin_contributing(line, session, journal)
     await _say_split(line, masking, bottom, rows, "all")
 
 
@@ -93,6 +113,21 @@ def check_learns(session: Session, bottom: Learner) -> None:
         raise ConfigError(
             f"{session.me}.toml: bottom has no weights to train, so that the sums before and after somebody "
             f'vanishes show what that party said; give it a layer, or set on_absence = "abort" in the job'
+        )
+
+
+def check_moved(session: Session, epoch: int, before: Mapping[str, Tensor], bottom: Learner) -> None:
+    """Checks that an epoch has changed a bottom, for the reason that `check_learns` gives.
+
+    Raises:
+        ConfigError: if its weights are what they were.
+    """
+    after = bottom.weights()
+    if all(torch.equal(weight, after[name]) for name, weight in before.items()):
+        raise ConfigError(
+            f"{session.me}: its bottom has not changed in epoch {epoch}, so that the sums before and after "
+            f"somebody vanishes would show what that party said; keep the learning rate above 0, or set "
+            f'on_absence = "abort" in the job'
         )
 
 

@@ -14,7 +14,7 @@ from protocols.sfa.messages import Clipped, Counts, Dropped, EpochEnd, Hidden, H
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import batch_sizes
 from vfl.errors import DataError, RemoteProtocolError
-from vfl.journal import Journal, Silent
+from vfl.journal import Journal
 from vfl.learn.cut import is_finite
 from vfl.learn.embedding import check_gradient, diverged
 from vfl.learn.learner import Learner
@@ -65,9 +65,11 @@ async def coordinator_party(
     await line.say(session.label, Clipped(tuple(clipped), tuple(clipped.values())))
 
 
-async def coordinator_predicts(line: Line, *, session: Session, trunk: Learner, batch_size: int) -> None:
+async def coordinator_predicts(
+    line: Line, *, session: Session, trunk: Learner, batch_size: int, journal: Journal
+) -> None:
     """Sums what the others contribute of all rows, and says what the trunk makes of it."""
-    part = _Coordinator(line, replace(session, goes_on=False), trunk, Silent())
+    part = _Coordinator(line, replace(session, goes_on=False), trunk, journal)
     sizes = await part.begin(PREDICTING, batch_size)
     await part.evaluate("all", 0, sizes["all"])
 

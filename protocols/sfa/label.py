@@ -14,6 +14,7 @@ from protocols.sfa.contributor import (
     TRAINING,
     begin_contributing,
     check_learns,
+    check_moved,
     learn,
     say_counts,
 )
@@ -21,7 +22,7 @@ from protocols.sfa.messages import Clipped, Dropped, EpochEnd, Hidden, HiddenGra
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import Batch, Rows
 from vfl.errors import DataError, RemoteProtocolError
-from vfl.journal import Journal, Silent
+from vfl.journal import Journal
 from vfl.learn.course import direct
 from vfl.learn.cut import is_finite
 from vfl.learn.embedding import descend, diverged, embed
@@ -30,7 +31,7 @@ from vfl.learn.outcome import Outcome
 from vfl.learn.plan import Plan
 from vfl.learn.scores import loss_function
 from vfl.masking.agreeing import Roster
-from vfl.masking.contributing import Contributing
+from vfl.masking.contributing import Contributing, clipped_words
 from vfl.masking.gathering import Gathering
 from vfl.session import Session
 from vfl.wire.line import Line
@@ -64,7 +65,7 @@ async def label_party(
         PeerLost: if a party has vanished and the job, or the protocol, cannot do without.
         DataError: if the loss is no longer finite.
     """
-    if own:
+    if own and session.with_role("coordinator"):
         check_learns(session, own)
     top = await _top(line, session, own, joint, rows, task, journal)
     outcome = await direct(line, top, rows, task, plan, journal)
@@ -73,11 +74,17 @@ async def label_party(
 
 
 async def label_predicts(
-    line: Line, *, session: Session, own: Learner | None, joint: Learner, rows: Rows
+    line: Line,
+    *,
+    session: Session,
+    own: Learner | None,
+    joint: Learner,
+    rows: Rows,
+    journal: Journal,
 ) -> np.ndarray:
     """Returns the joint network's raw outputs [n, c] for all rows."""
     session = replace(session, goes_on=False)  # with the same weights a smaller sum tells a party's part
-    top = await _top(line, session, own, joint, rows, "", Silent(), splits=PREDICTING)
+    top = await _top(line, session, own, joint, rows, "", journal, splits=PREDICTING)
     for learner in top.learners.values():
         learner.eval()
     with line.during("all"):
@@ -193,6 +200,8 @@ class _Summing:
         """Adds this party's own contribution, which needs no mask here, and reads the sum."""
         if own_h is not None:
             elements, clipped = self._ring.encode(own_h.detach().cpu())
+            if clipped and not self._clipped:
+                self._journal.warn(clipped_words(self._ring))
             self._clipped += clipped
             total = self._ring.total([total, elements])
         return self._ring.decode(total).to(self._joint.device)
@@ -221,6 +230,7 @@ class _Heading:
         for learner in self.learners.values():
             learner.train()
         losses = _Losses(self.task, self.rows, self.journal)
+        before = own.weights() if own and self.session.goes_on else None
         for batch in self.rows.batches("train", epoch):
             own_h = await self._contribute("train", epoch, batch)
             heard = await self._hear("train", batch)
@@ -235,6 +245,8 @@ class _Heading:
             if own and masking and own_h is not None:
                 await learn(self.line, hub, own, masking, batch, own_h)
             losses.add(epoch, batch, value)
+        if own and before:
+            check_moved(self.session, epoch, before, own)
         return losses.mean
 
     async def outputs(self, split: str, epoch: int) -> np.ndarray | None:

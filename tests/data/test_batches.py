@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vfl.data.batches import EVALUATION_ROWS, Batch, Rows, cuts
 from vfl.data.preparation import Features
-from vfl.data.rows import mark
+from vfl.data.rows import mark, mark_key
 
 
 def make(n: int = 20, *, size: int = 6, seed: int = 0, codes: bool = False, **parts: Any) -> Rows:  # noqa: ANN401
@@ -83,8 +83,15 @@ def test_without_an_epoch_rows_come_in_the_common_order() -> None:
 def test_a_mark_is_that_of_the_rows_in_their_order() -> None:
     rows = make(splits={"train": np.array([3, 1, 2])}, size=3)
     (batch,) = rows.batches("train")
-    assert batch.mark == mark(np.array([21, 7, 14], dtype=np.uint64))
-    assert batch.mark != mark(np.array([7, 14, 21], dtype=np.uint64))
+    key = mark_key(np.arange(20, dtype=np.uint64) * 7)
+    assert batch.mark == mark(np.array([21, 7, 14], dtype=np.uint64), key)
+    assert batch.mark != mark(np.array([7, 14, 21], dtype=np.uint64), key)
+
+
+def test_a_mark_cannot_be_told_by_who_does_not_know_all_rows() -> None:
+    (batch,) = make(splits={"train": np.array([3])}, size=3).batches("train")
+    (other,) = make(11, splits={"train": np.array([3])}, size=3).batches("train")
+    assert batch.mark != other.mark
 
 
 def test_a_batch_carries_what_the_party_has() -> None:

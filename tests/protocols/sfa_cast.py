@@ -136,12 +136,16 @@ class Company:
     def _predictor(self, name: str) -> Role[Any]:
         session = self.sessions[name]
         if name == LABEL:
-            return lambda line: sfa.label_predicts(line, session=session, **self.of_label())
+            return lambda line: sfa.label_predicts(line, session=session, journal=Silent(), **self.of_label())
         if name == HUB:
             trunk, size = self.learners["trunk"], self.setup.batch_size
-            return lambda line: sfa.coordinator_predicts(line, session=session, trunk=trunk, batch_size=size)
+            return lambda line: sfa.coordinator_predicts(
+                line, session=session, trunk=trunk, batch_size=size, journal=Silent()
+            )
         bottom, rows = self.learners[name], self.rows[name]
-        return lambda line: sfa.feature_predicts(line, session=session, bottom=bottom, rows=rows)
+        return lambda line: sfa.feature_predicts(
+            line, session=session, bottom=bottom, rows=rows, journal=Silent()
+        )
 
 
 class Noting(Silent):

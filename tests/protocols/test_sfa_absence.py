@@ -197,6 +197,17 @@ def test_bottoms_without_weights_are_refused_where_a_roster_may_change(coordinat
     play(replace(setup, goes_on=False))
 
 
+@both
+def test_bottoms_that_an_epoch_does_not_change_end_the_run_where_a_roster_may_change(
+    coordinator: bool,
+) -> None:
+    """A schedule may bring the learning rate to zero for a whole epoch."""
+    setup = replace(BASE, coordinator=coordinator, optimizer={"name": "SGD", "lr": 0.0})
+    with pytest.raises(ConfigError, match=r"bottom has not changed in epoch 1.*learning rate above 0"):
+        play(setup)
+    play(replace(setup, goes_on=False))
+
+
 def test_one_that_vanishes_while_the_coordinator_waits_for_the_label_party_is_gone_on_without() -> None:
     setup = replace(BASE, coordinator=True)
     rehearsal, company, log = play_with(setup, party2=dying(Contribution, 1, phase="train", after=True))

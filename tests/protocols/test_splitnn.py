@@ -26,6 +26,7 @@ from protocols.splitnn import (
     step_bytes,
 )
 from vfl.errors import ConfigError, DataError
+from vfl.journal import Silent
 from vfl.learn.learner import Learner
 from vfl.session import Member, Session
 from vfl.wire.codec import MAX_FRAME_BYTES, encode, frames_bytes
@@ -270,7 +271,11 @@ def test_prediction_gives_what_training_scored() -> None:
         rows._splits["all"] = rows._splits["test"]
     roles: dict[str, Any] = {
         name: lambda line, name=name: feature_predicts(
-            line, session=setup.session(name), bottom=company.learners[name], rows=company.rows[name]
+            line,
+            session=setup.session(name),
+            bottom=company.learners[name],
+            rows=company.rows[name],
+            journal=Silent(),
         )
         for name in setup.features
     }
@@ -280,6 +285,7 @@ def test_prediction_gives_what_training_scored() -> None:
         own=company.learners["own"],
         joint=company.learners["joint"],
         rows=company.rows[LABEL],
+        journal=Silent(),
     )
     output = rehearse(roles, MESSAGES, streams=company.streams).results[LABEL]
     assert output.tobytes() == rehearsal.results[LABEL].test_output.tobytes()

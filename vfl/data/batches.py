@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vfl.data.preparation import Features
-from vfl.data.rows import epoch_order, mark
+from vfl.data.rows import epoch_order, mark, mark_key
 
 #: Rows a batch where nothing is learned: evaluation and prediction.
 EVALUATION_ROWS = 1024
@@ -70,6 +70,7 @@ class Rows:
             seed: the job's, for the order in which training deals the rows.
         """
         self._digests = digests
+        self._mark_key = mark_key(digests)
         self._splits = dict(splits)
         self._inputs: tuple[Tensor, ...] = ()
         if features is not None:
@@ -107,7 +108,7 @@ class Rows:
             yield Batch(
                 step=step,
                 rows=len(rows),
-                mark=mark(self._digests[rows]),
+                mark=mark(self._digests[rows], self._mark_key),
                 inputs=tuple(column[pick] for column in self._inputs),
                 y=None if self._y is None else self._y[pick],
             )

@@ -98,10 +98,19 @@ def rows_digest(digests: np.ndarray, key: bytes) -> str:
     return hashlib.blake2b(raw, key=key, digest_size=16).hexdigest()
 
 
-def mark(digests: np.ndarray) -> int:
+def mark_key(digests: np.ndarray) -> bytes:
+    """Hashes all rows, [n] uint64: a key for `mark` that only who has all of them can know.
+
+    A coordinator, who has no rows, hears each batch's mark. Without this key it could try out which ids
+    make a batch of few rows.
+    """
+    return hashlib.blake2b(digests.astype("<u8").tobytes(), digest_size=32, person=b"vfl marks").digest()
+
+
+def mark(digests: np.ndarray, key: bytes) -> int:
     """Hashes the rows of one batch, [b] uint64, in order, to an int in [0, 2**63)."""
     raw = digests.astype("<u8").tobytes()
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") >> 1
+    return int.from_bytes(hashlib.blake2b(raw, key=key, digest_size=8).digest(), "little") >> 1
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -127,9 +127,9 @@ async def _gather(
     while len(gathered) < len(roster.names):
         still = [name for name in roster.names if name not in gathered]
         name, message = await line.hear_any(still, KeyShare, Confirmation, *stale)
-        if not isinstance(message, KeyShare | Confirmation) or message.number < roster.number:
+        if not isinstance(message, KeyShare | Confirmation) or 0 < message.number < roster.number:
             continue
-        if message.number > roster.number:
+        if message.number != roster.number:
             raise RemoteProtocolError(
                 name, f"answered roster {message.number} where the latest is {roster.number}"
             )

@@ -35,6 +35,11 @@ class Contribution(Message):
     q: Tensor
 
 
+def clipped_words(ring: Ring) -> str:
+    """Says that values were clipped, and what to do about it."""
+    return f"values beyond ±{ring.clip:g} are clipped at the sum: set a larger clip, or scale the columns"
+
+
 def vanished_words(name: str, aggregator: str) -> str:
     """Says that a party has vanished, and what that tells whoever sums."""
     return (
@@ -107,10 +112,7 @@ class Contributing:
         """
         elements, clipped = self._ring.encode(h.detach().cpu())
         if clipped and not self.clipped:
-            self._journal.warn(
-                f"values beyond ±{self._ring.clip:g} are clipped at the sum: set a larger clip in the job or "
-                f"scale the columns"
-            )
+            self._journal.warn(clipped_words(self._ring))
         self.clipped += clipped
         mask = self._present.take(Counter(SPLITS[split], epoch, step), elements.shape)
         q = self._ring.add(elements, mask)  # into the elements' memory, which nobody else has

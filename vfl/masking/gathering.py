@@ -100,7 +100,11 @@ class Gathering:
             mark = max(marks, key=marks.count)
         for name, said in heard.items():
             self._check(name, said, epoch, step, shape, mark)
-        return None if due - heard.keys() else (self._ring.total([said.q for said in heard.values()]), mark)
+        if not due - heard.keys():
+            return self._ring.total([said.q for said in heard.values()]), mark
+        if not self.may_drop:
+            raise PeerLost(self.vanished[-1], "was lost, too late to go on without it: start anew")
+        return None
 
     async def _hear_batch(self) -> dict[str, Contribution]:
         """Hears the next contribution of each contributor, and what one that vanishes had said before."""

@@ -1,0 +1,102 @@
+"""What the operations cost on this machine, measured, and what a plan of operations would then take."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+from gmpy2 import mpz
+
+from vfl.paillier.exponentiation import plan, products_of_powers
+from vfl.paillier.keys import PrivateKey
+from vfl.paillier.obfuscation import Covering, Exact, Obfuscators, ShortExponent
+from vfl.paillier.packing import Packing
+
+_KINDS: Final = 7
+_BASES, _PRODUCTS, _EXPONENT_BITS = 16, 4, 16
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Is the seconds that each operation takes on one core, for keys of one size.
+
+    Attributes:
+        key_bits: of n.
+        exact_s: an obfuscator of the key holder's, made and multiplied in.
+        covering_s: one that hides from the key holder too.
+        short_exponent_s: one of the published length.
+        multiplication_s: a multiplication modulo n² inside products of powers, with what goes with it.
+        decryption_s: a ciphertext.
+        packing_s: packing a value.
+        unpacking_s: reading a value.
+    """
+
+    key_bits: int
+    exact_s: float
+    covering_s: float
+    short_exponent_s: float
+    multiplication_s: float
+    decryption_s: float
+    packing_s: float
+    unpacking_s: float
+
+    def products_s(self, n_bases: int, n_products: int, exponent_bits: int) -> float:
+        """Returns the seconds that so many products of powers of the same bases take."""
+        return plan(n_bases, n_products, exponent_bits).multiplications * self.multiplication_s
+
+
+def measure(key: PrivateKey, seconds: float = 1.0) -> Costs:
+    """Measures every operation for its share of so many seconds, tables not counted.
+
+    Args:
+        key: any of the size in question; it need not be the one of a run.
+        seconds: to spend, about.
+    """
+    share = seconds / _KINDS
+    public = key.public
+    packing = Packing.fitting(public.bits, value_bits=16, multiplier_bits=16, additions=16)
+    rows = np.arange(16 * packing.slots).reshape(16, -1) % 1000 - 500
+    packed = packing.pack(rows)
+    units = [mpz(secrets.randbelow(int(public.n_squared))) | 1 for _ in range(_BASES)]
+    half = 1 << (_EXPONENT_BITS - 1)
+    exponents = np.array(
+        [[secrets.randbelow(2 * half - 1) - half + 1 for _ in units] for _ in range(_PRODUCTS)]
+    )
+    plain = [number % public.n for number in packed]
+    counted = plan(_BASES, _PRODUCTS, _EXPONENT_BITS - 1).multiplications
+    sources = Exact(key), Covering(public), ShortExponent(public)
+    exact_s, covering_s, short_exponent_s = (
+        _seconds(partial(_obfuscated, units[0], source, public.n_squared), share) for source in sources
+    )
+    return Costs(
+        public.bits,
+        exact_s,
+        covering_s,
+        short_exponent_s,
+        multiplication_s=_seconds(lambda: products_of_powers(units, exponents, public.n_squared), share)
+        / counted,
+        decryption_s=_seconds(lambda: key.decrypt(units[0]), share),
+        packing_s=_seconds(lambda: packing.pack(rows), share) / rows.size,
+        unpacking_s=_seconds(lambda: packing.unpack(plain, public.n, packing.slots), share) / rows.size,
+    )
+
+
+def _obfuscated(cell: mpz, source: Obfuscators, modulus: mpz) -> mpz:
+    return cell * source.draw() % modulus
+
+
+def _seconds(operation: Callable[[], object], share: float) -> float:
+    """Returns the median time of an operation, repeated three times at least and for its share."""
+    operation()
+    times: list[float] = []
+    end = time.perf_counter() + share
+    while len(times) < 3 or time.perf_counter() < end:
+        started = time.perf_counter()
+        operation()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
