@@ -73,9 +73,12 @@ class Assembly:
     @property
     def learned(self) -> list[tuple[str, str]]:
         """What the protocol lets each party learn, what it says of others, and the same of aligning."""
-        learns, parties = self.protocol.learns, self.job.parties
-        own = [(name, learns[party.role]) for name, party in parties.items()]
-        rest = [(who, what) for who, what in learns.items() if who not in self.protocol.roles]
+        drawn, parties = self.protocol.learns, self.job.parties
+        pick = getattr(self.protocol.module, "learns", None)
+        if pick is not None:
+            return [*pick(self.session(self.hub), drawn).items(), *self._learned_in_aligning]
+        own = [(name, drawn[party.role]) for name, party in parties.items()]
+        rest = [(who, what) for who, what in drawn.items() if who not in self.protocol.roles]
         return own + rest + self._learned_in_aligning
 
     @property
@@ -236,11 +239,30 @@ def _check_parties(job: Job, protocol: Protocol, options: BaseModel, where: str)
             raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
     widths = {name: party.width for name, party in job.parties.items()}
     _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
-    if job.on_absence == "continue" and not protocol.goes_on:
-        raise ConfigError(
-            f'{where}: on_absence = "continue": {protocol.name} cannot do without a party; '
-            f'choose "wait" or "abort"'
-        )
+    if job.on_absence == "continue":
+        _check_goes_on(protocol, options, roles, widths, where)
+
+
+def _check_goes_on(
+    protocol: Protocol,
+    options: BaseModel,
+    roles: Mapping[str, str],
+    widths: Mapping[str, int | None],
+    where: str,
+) -> None:
+    """Refuses to go on without a party where the others could not without any."""
+    why = "it needs all parties"
+    for gone in [name for name, role in roles.items() if role == "feature" and protocol.goes_on]:
+        try:
+            left = {name: role for name, role in roles.items() if name != gone}
+            protocol.module.check_roster(options, left, widths)
+            return
+        except ConfigError as error:
+            why = f"without {gone} {error}"
+    raise ConfigError(
+        f'{where}: on_absence = "continue": {protocol.name} cannot do without a party ({why}); '
+        f'choose "wait" or "abort", or let one more party contribute'
+    )
 
 
 def _check_messages(assembly: Assembly, where: str) -> None:
@@ -250,6 +272,9 @@ def _check_messages(assembly: Assembly, where: str) -> None:
     for name, party in job.parties.items():
         if name != assembly.hub and max(assembly.step_bytes(name, rows)) > MAX_FRAME_BYTES:
             what = "width or batch_size" if job.batch_size > EVALUATION_ROWS else "width"
+            hub = job.parties[assembly.hub]
+            if (hub.width or 0) > (party.width or 0):  # what a coordinator hands on is wider still
+                name, party = assembly.hub, hub
             raise ConfigError(
                 f"{where}: parties.{name}.width = {party.width}, batch_size = {job.batch_size}: a batch of "
                 f"up to {rows} rows is too large for one message of {MAX_FRAME_BYTES // 2**20} MiB; "

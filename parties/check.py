@@ -124,7 +124,7 @@ def alignment_cost(assembly: Assembly, sizes: Sequence[int]) -> AlignmentCost | 
 
 
 def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str, Any]]:
-    """Bounds the bytes of each party but the hub: a full step, and an epoch where rows are known."""
+    """Bounds each party's bytes, those of the hub last: a full step, and an epoch where rows are known."""
     job, table = assembly.job, []
     for name, party in job.parties.items():
         if name == assembly.hub:
@@ -147,4 +147,12 @@ def traffic_of(assembly: Assembly, rows: dict[str, int] | None) -> list[dict[str
             row["sent_an_epoch"] = sum(sent for sent, _ in steps)
             row["received_an_epoch"] = sum(received for _, received in steps)
         table.append(row)
-    return table
+    # What the others send the hub receives; and the other way round.
+    keys = [key for key in (table[0] if table else {}) if key.startswith(("sent", "received"))]
+    total = {_mirrored(key): sum(row[key] for row in table) for key in keys}
+    return [*table, {"party": assembly.hub, "width": job.parties[assembly.hub].width, **total}]
+
+
+def _mirrored(key: str) -> str:
+    way, _, rest = key.partition("_")
+    return f"{'received' if way == 'sent' else 'sent'}_{rest}"

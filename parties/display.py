@@ -193,6 +193,7 @@ _SHOW: Final = {
     "phase": _state("{phase}"),
     "done": _state("done"),
     "failed": _state("failed: {error}"),
+    "vanished": _state("vanished"),
 }
 _ALWAYS: Final = {
     "stranger": "{party}: turned away a stranger: {key}",

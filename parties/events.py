@@ -8,6 +8,7 @@
 {"event": "step", "party", "epoch", "epochs", "step", "steps", "loss", "rows_per_s", "sent", "received"}
 {"event": "epoch", "party", "epoch", "epochs", "loss", "valid", "best"}
 {"event": "phase", "party", "phase"}                   something else takes time
+{"event": "vanished", "party"}                         the others go on without it
 {"event": "warning", "party", "text"}                  something that its person should know
 {"event": "done", "party", "result"}
 {"event": "failed", "party", "error", "kind", "exit_code"}
@@ -137,6 +138,7 @@ class RunJournal:
     def absent(self, party: str) -> None:
         """Notes that the run goes on without a party; the best weights are of those that remain."""
         self.absentees.append(party)
+        self._sink({"event": "vanished", "party": party})
 
     def begin_session(self, session: str) -> None:
         """Notes by what name all parties know this training; the best weights keep it."""

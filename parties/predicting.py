@@ -33,6 +33,7 @@ class Prediction:
         code: what the outputs stand for.
         metrics: scores, where the label party's table has the label.
         on_trained_rows: whether these are the rows that were trained on too, so that `metrics` flatter.
+        absent: the parties that vanished in training, so that nothing of theirs is in it.
         of: how many rows the label party's table has; those that not all parties hold have no prediction.
     """
 
@@ -42,6 +43,7 @@ class Prediction:
     metrics: dict[str, float]
     on_trained_rows: bool = False
     of: int = 0
+    absent: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns one dict a row: id, prediction and probabilities."""
@@ -119,7 +121,7 @@ def _prediction(label: Trained, played: Played) -> Prediction:
     rows = shared.in_table_order
     scores = _scores(shared, label.job.task, label.code, output)
     ids, trained = shared.ids[rows].tolist(), not label.has_new_rows
-    return Prediction(ids, output[rows], label.code, scores, trained, shared.of)
+    return Prediction(ids, output[rows], label.code, scores, trained, shared.of, label.absent)
 
 
 def _scores(shared: Shared, task: str, code: LabelCode, output: np.ndarray) -> dict[str, float]:

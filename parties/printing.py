@@ -85,6 +85,8 @@ def prediction_words(prediction: Prediction) -> str:
     """Says which of the label party's rows have no prediction, and how good the others are where known."""
     left = prediction.of - len(prediction.ids)
     words = f"; {left} of the label party's {prediction.of} rows are not at every party" if left else ""
+    if prediction.absent:
+        words = f", without {' and '.join(prediction.absent)}, which vanished in training{words}"
     if not prediction.metrics:
         return words
     scores = ", ".join(f"{name} {value:.4f}" for name, value in prediction.metrics.items())

@@ -123,6 +123,7 @@ def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
                 "width": party.width if party.role != "label" or has_features else None,
             }
             for name, party in job.parties.items()
+            if name not in outcome.vanished
         ],
         "rows": part.counts,
         "classes": list(part.code.classes),

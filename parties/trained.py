@@ -35,6 +35,8 @@ class Trained:
     """The name of the training that the weights come from, one for all its parties."""
     epoch: int | None
     """The epoch of that training whose weights these are."""
+    absent: tuple[str, ...] = ()
+    """The parties that vanished while it trained; their part is not in it."""
     has_new_rows: bool = False
     """Whether its table is another than the one that it trained on."""
 
@@ -95,4 +97,5 @@ def load_trained(folder: Path) -> Trained:
         code=LabelCode.from_json(code) if code else None,
         session=best.state["session"],
         epoch=best.state["epoch"],
+        absent=tuple(absent),
     )

@@ -5,7 +5,8 @@ group `vfl.protocols`. It holds, in this order:
 
 - a docstring: the first line says what it is; a line `sender --Message--> receiver` for each thing
   that is said (`a|b` stands for each of them); a section "Who learns what:" with `role: sentences` each,
-  further lines indented; its source;
+  further lines indented; its source; where
+  it is not the same in every job, `learns(session, drawn)` picks what holds of it;
 - `Config`, a pydantic model of its options; `MESSAGES`, the kinds that it says;
 - `HUB`, roles: the first of them that a job has is that of the party with the one open port; and, where
   it can go on without a party that vanishes, `GOES_ON = True`;
@@ -212,7 +213,7 @@ def _undrawn(
     learns: Mapping[str, str],
 ) -> Iterator[str]:
     kinds = {kind.__name__ for kind in messages}
-    for role in sorted(roles - set(learns)):
+    for role in sorted(roles - {who.partition(",")[0] for who in learns}):
         yield f"'Who learns what:' says nothing of {role}"
     drawn = {kind for _, kind, _ in arrows}
     for kind in sorted(drawn ^ kinds):

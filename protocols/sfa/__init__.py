@@ -32,9 +32,10 @@ Who learns what:
     feature: The gradient at the sum for every training row, in the clear. In a binary task it tells the label
         of single rows apart, so take it for granted that a curious feature party can infer training labels.
         Also which epoch scored best and who contributes. Of another party's contribution nothing.
-    label: Without a coordinator the sum of the others' contributions for every row, and how many values each
-        clipped; with one, what the trunk makes of the sum, how many values each clipped and, where it
-        contributes, the gradient at the sum. No single contribution.
+    label, who sums: The sum of the others' contributions for every row, and how many values each clipped. No
+        single contribution.
+    label, behind a coordinator: What the trunk makes of the sum for every row, how many values each party
+        clipped and, where it contributes, the gradient at the sum. No single contribution.
     coordinator: The sum of all contributions for every row; the gradient at the head's input, from which
         labels can be inferred; how many rows there are and how many values each party clipped. No single
         contribution.
@@ -57,6 +58,7 @@ from protocols.sfa.label import label_party, label_predicts
 from protocols.sfa.messages import MESSAGES as MESSAGES
 from protocols.sfa.roster import Config as Config
 from protocols.sfa.roster import check_roster as check_roster
+from protocols.sfa.roster import learns as learns
 from protocols.sfa.roster import step_bytes as step_bytes
 
 #: The first of these roles that a job has is that of the party with the one open port, which sums.

@@ -72,7 +72,11 @@ def check_roster(config: Config, roles: Mapping[str, str], widths: Mapping[str, 
 def _hides_nothing(
     names: Sequence[str], label: str, widths: Mapping[str, int | None], has_coordinator: bool
 ) -> str:
-    one = names[0] if names else "nobody"
+    if not names:
+        return (
+            f"parties: nobody contributes; add feature parties with a width, two where {label} has no columns"
+        )
+    one = names[0]
     if has_coordinator:
         return (
             f"parties: masks would hide nothing, since {one} alone contributes and the coordinator would see "
@@ -96,6 +100,20 @@ def ring_of(config: Config, contributors: int) -> Ring:
     except ConfigError as error:
         # What the ring calls bits is ring_bits in the job.
         raise ConfigError(f"protocols.sfa: {str(error).replace(' bits = ', ' ring_bits = ')}") from error
+
+
+def learns(session: Session, drawn: Mapping[str, str]) -> dict[str, str]:
+    """Picks what holds in this job of what the docstring says: for each party, then of others."""
+    roles = {name: member.role for name, member in session.members.items()}
+    label = "label, behind a coordinator" if session.with_role("coordinator") else "label, who sums"
+    said = {name: drawn[label if role == "label" else role] for name, role in roles.items()}
+    if session.options.masks:
+        return said | {
+            who: drawn[who] for who in ("whoever sums", "all but one contributor, with whoever sums")
+        }
+    clear = "Every single contribution, in the clear, since masks = false; for debugging only."
+    said[session.hub] = said[session.hub].replace("No single contribution.", clear)
+    return said | {"whoever sums": clear}
 
 
 def step_bytes(session: Session, rows: int, *, learning: bool = True) -> tuple[int, int]:

@@ -67,7 +67,7 @@ async def direct(line: Line, top: Top, rows: Rows, task: str, plan: Plan, journa
         outputs = await _outputs(line, top, "valid", epoch)
         if len(top.vanished) > before:
             outputs = None  # though all of it was summed: with these weights rows were seen with that party
-        scores = _scores(task, rows, "valid", outputs)
+        scores = _scores(task, rows, "valid", outputs, plan.metric)
         if len(top.vanished) > n_vanished:
             selection, n_vanished = Selection(plan, epoch - (outputs is not None)), len(top.vanished)
         best = outputs is not None and selection.judge(epoch, scores)
@@ -95,11 +95,16 @@ async def direct(line: Line, top: Top, rows: Rows, task: str, plan: Plan, journa
         test=_scores(task, rows, "test", test),
         test_truth=rows.truth("test"),
         test_output=test,
+        vanished=tuple(top.vanished),
     )
 
 
-def _scores(task: str, rows: Rows, split: str, outputs: np.ndarray | None) -> dict[str, float]:
-    return score(task, rows.truth(split), outputs) if outputs is not None and len(outputs) else {}
+def _scores(
+    task: str, rows: Rows, split: str, outputs: np.ndarray | None, decides: str = ""
+) -> dict[str, float]:
+    """Scores a split, with the score that decides first; nothing where there are no rows or no outputs."""
+    found = score(task, rows.truth(split), outputs) if outputs is not None and len(outputs) else {}
+    return {name: found[name] for name in sorted(found, key=lambda name: name != decides)}
 
 
 def _check_in_time(stop: bool, top: Top, too_late: int) -> None:

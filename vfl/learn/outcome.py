@@ -19,6 +19,7 @@ class Outcome:
         test: its scores on the test rows.
         test_truth: [n] encoded labels of the test rows.
         test_output: [n, c] raw outputs for them.
+        vanished: the parties that the run went on without.
         notes: sentences on what a reader of the scores should know.
     """
 
@@ -28,4 +29,5 @@ class Outcome:
     test: dict[str, float]
     test_truth: np.ndarray
     test_output: np.ndarray
+    vanished: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

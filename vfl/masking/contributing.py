@@ -43,7 +43,7 @@ def clipped_words(ring: Ring) -> str:
 def vanished_words(name: str, aggregator: str) -> str:
     """Says that a party has vanished, and what that tells whoever sums."""
     return (
-        f"{name} has vanished and the run goes on without it; from the sums before and after, {aggregator} "
+        f"{name} has vanished; the run goes on without it, and from the sums before and after {aggregator} "
         f"can estimate what {name} had contributed"
     )
 
