@@ -86,7 +86,10 @@ def load_trained(folder: Path) -> Trained:
     best = load_checkpoint(folder, BEST)
     absent = best.state.get("absent", [])  # their part of the network is not in these weights
     present = {name: party for name, party in job.parties.items() if name not in absent}
-    job = job.model_copy(update={"parties": present})
+    on_absence = (
+        "abort" if job.on_absence == "continue" else job.on_absence
+    )  # nobody can miss in a prediction
+    job = job.model_copy(update={"parties": present, "on_absence": on_absence})
     saved: dict[str, Any] = best.state["saved"]
     preparation, code = saved.get("preparation"), saved.get("label")
     return Trained(

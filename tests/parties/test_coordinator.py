@@ -166,7 +166,7 @@ def test_a_coordinator_checks_its_own_site(vfl: Callable[..., Output], tmp_path:
     assert "carol: no table; parameters: trunk 47" in answer.stdout  # 4 × 3 + 3 + 3 × 8 + 8
     assert "carol: The sum of all contributions" in answer.stdout
     found = json.loads(vfl("check", folder, "--json").stdout)
-    assert [row["party"] for row in found["traffic"]] == ["bank", "club"]
+    assert [row["party"] for row in found["traffic"]] == ["bank", "club", "carol"]
     assert found["parties"][-1]["parameters"] == {"trunk": 47}
     assert next(part for part in found["parties"] if part["party"] == "club")["parameters"]["head"] == 9
 

@@ -25,6 +25,7 @@ from protocols.splitnn import ROLES, Embedding, EmbeddingGrad
 from vfl.config.load import load_job, read_toml
 from vfl.errors import PeerAborted
 from vfl.learn.checkpoint import load_checkpoint
+from vfl.session import Session
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 from vfl.wire.zeromq import make_keys
@@ -212,9 +213,9 @@ def test_a_wrong_message_ends_every_side_and_is_blamed_on_its_sender(
     message: Message,
     words: str,
 ) -> None:
-    async def liar(line: Line, *, label: str, **_: object) -> None:
-        await line.say(label, message)
-        await line.hear(label, EmbeddingGrad)
+    async def liar(line: Line, *, session: Session, **_: object) -> None:
+        await line.say(session.label, message)
+        await line.hear(session.label, EmbeddingGrad)
 
     monkeypatch.setitem(ROLES, "feature", liar)
     folder = network()

@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Parties, str]] = {
         "parties: masks would hide nothing, since clinic alone contributes and the coordinator would see "
         "that; give the label party a width and columns, or add a feature party",
     ),
-    "no contributor": (CLINIC, "what nobody alone contributes"),
+    "no contributor": (CLINIC, "nobody contributes; add feature parties"),
     "no label party": (BANK_SHOP | CAROL, "parties: 0 have role = 'label'; exactly one holds the label"),
     "two label parties": (BANK_SHOP | CLINIC | {"ward": ("label", None)}, "parties: 2 have role = 'label'"),
     "two coordinators": (
