@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from protocols.sfa.contributor import PREDICTING, TRAINING
-from protocols.sfa.label import hear_clipped
 from protocols.sfa.messages import Clipped, Counts, Dropped, EpochEnd, Hidden, HiddenGrad, SumGrad
+from protocols.sfa.notes import hear_clipped
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import batch_sizes
 from vfl.errors import DataError, RemoteProtocolError

@@ -19,6 +19,7 @@ from protocols.sfa.contributor import (
     say_counts,
 )
 from protocols.sfa.messages import Clipped, Dropped, EpochEnd, Hidden, HiddenGrad, SumGrad
+from protocols.sfa.notes import hear_clipped, notes_on
 from protocols.sfa.roster import sum_of
 from vfl.data.batches import Batch, Rows
 from vfl.errors import DataError, RemoteProtocolError
@@ -70,7 +71,7 @@ async def label_party(
     top = await _top(line, session, own, joint, rows, task, journal)
     outcome = await direct(line, top, rows, task, plan, journal)
     clipped = await top.end()
-    return replace(outcome, notes=_notes(session, top.vanished, clipped))
+    return replace(outcome, notes=notes_on(session, top.vanished, clipped))
 
 
 async def label_predicts(
@@ -356,35 +357,6 @@ class _Losses:
         self._total += value * batch.rows
         self.rows += batch.rows
         self._journal.step(epoch, batch.step + 1, self._steps, batch.rows, value)
-
-
-async def hear_clipped(gathering: Gathering) -> dict[str, int]:
-    """Hears of each contributor that is left how many values it clipped."""
-    clipped = {}
-    for name in gathering.names:
-        said = await gathering.hear(name, Clipped)
-        if said is None or said.names != (name,) or len(said.values) != 1 or said.values[0] < 0:
-            raise RemoteProtocolError(name, "says of others than itself what was clipped")
-        clipped[name] = said.values[0]
-    return clipped
-
-
-def _notes(session: Session, vanished: Sequence[str], clipped: dict[str, int]) -> tuple[str, ...]:
-    notes = []
-    if not session.options.masks:
-        notes.append(f"Masks were off: {session.hub} saw every contribution. For debugging only.")
-    notes += [
-        f"{name} vanished, and the run went on without it: the weights kept and all scores are those of the "
-        f"network without it. From the sums before and after, {session.hub} can estimate what it had "
-        f"contributed."
-        for name in vanished
-    ]
-    notes += [
-        f"{name} clipped {n} value{'s' if n > 1 else ''} at the sum, to ±{session.options.clip:g}."
-        for name, n in clipped.items()
-        if n
-    ]
-    return tuple(notes)
 
 
 def _grad_of(z: Tensor) -> Tensor:
