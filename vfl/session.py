@@ -30,7 +30,7 @@ class Session:
         me: this party.
         hub: the party that all others are connected to, and that relays what they say to each other.
         members: all parties by name, in the job's order.
-        nonce: 16 random bytes that all agreed on; no two sessions share them.
+        nonce: 16 random bytes that the hub drew for this run; keys rest on fresh secrets beside them.
         options: the protocol's own `Config`.
         secret_key: this party's own secret key, 32 bytes, that belongs to its identity; None without one.
         goes_on: whether the run goes on without a party that vanishes, as the job says.

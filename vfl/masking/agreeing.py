@@ -29,7 +29,8 @@ from vfl.session import Session
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
 
-_FEWEST: Final = 2
+#: The sum over one contributor is its contribution.
+FEWEST_CONTRIBUTORS: Final = 2
 _LABEL: Final = b"vfl mask key 1"
 _CONFIRMS: Final = b"confirms"
 
@@ -224,7 +225,7 @@ def _check_roster(session: Session, aggregator: str, roster: Roster) -> None:
         raise RemoteProtocolError(aggregator, "said a roster that is none: a number or a name is wrong")
     if session.me not in names:
         raise RemoteProtocolError(aggregator, f"said a roster in which {session.me} itself is missing")
-    if len(names) < _FEWEST:
+    if len(names) < FEWEST_CONTRIBUTORS:
         raise RemoteProtocolError(aggregator, f"said a roster of {len(names)}: a mask takes two at least")
     stranger = next((name for name in names if name not in session.members or name == aggregator), None)
     if stranger is not None:

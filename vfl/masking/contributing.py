@@ -10,15 +10,12 @@ from torch import Tensor
 
 from vfl.errors import RemoteProtocolError, RoleError
 from vfl.journal import Journal
-from vfl.masking.agreeing import Roster, agree_on_keys
+from vfl.masking.agreeing import FEWEST_CONTRIBUTORS, Roster, agree_on_keys
 from vfl.masking.masks import Counter, Masks
 from vfl.masking.ring import Ring
 from vfl.session import Session
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
-
-#: The sum over one contributor is its contribution.
-FEWEST_CONTRIBUTORS: Final = 2
 
 #: The splits of a table as a mask's counter knows them.
 SPLITS: Final = {"train": 0, "valid": 1, "test": 2, "all": 3}

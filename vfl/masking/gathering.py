@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vfl.errors import PeerAborted, PeerLost, RemoteProtocolError
 from vfl.journal import Journal
-from vfl.masking.agreeing import Roster, relay_keys
-from vfl.masking.contributing import FEWEST_CONTRIBUTORS, Contribution, vanished_words
+from vfl.masking.agreeing import FEWEST_CONTRIBUTORS, Roster, relay_keys
+from vfl.masking.contributing import Contribution, vanished_words
 from vfl.masking.ring import Ring
 from vfl.session import Session
 from vfl.wire.line import Line
