@@ -17,7 +17,7 @@ from vfl.data.batches import Batch, Rows
 from vfl.errors import ConfigError
 from vfl.journal import Journal
 from vfl.learn.ahead import keeping_weights
-from vfl.learn.embedding import check_gradient, descend, embed
+from vfl.learn.embedding import check_gradient, descend, embed_unchecked
 from vfl.learn.learner import Learner
 from vfl.learn.plan import Plan
 from vfl.masking.agreeing import Roster
@@ -81,7 +81,7 @@ async def _train(
     unanswered: deque[tuple[Batch, Tensor]] = deque()
     for batch in rows.batches("train", epoch):
         with keeping_weights(bottom.network) if ahead else nullcontext():
-            h = embed(bottom, batch)  # [b, d]
+            h = embed_unchecked(bottom, batch)  # [b, d]
         await masking.say("train", epoch, batch.step, batch.mark, h)
         unanswered.append((batch, h))
         if (after := batch.step + 1) < len(sizes):  # made now, while others compute
@@ -176,4 +176,4 @@ async def _say_split(
     bottom.eval()
     with line.during(split), torch.no_grad():
         for batch in rows.batches(split):
-            await masking.say(split, epoch, batch.step, batch.mark, embed(bottom, batch))
+            await masking.say(split, epoch, batch.step, batch.mark, embed_unchecked(bottom, batch))

@@ -26,7 +26,7 @@ from vfl.errors import DataError, RemoteProtocolError
 from vfl.journal import Journal
 from vfl.learn.course import direct
 from vfl.learn.cut import is_finite
-from vfl.learn.embedding import descend, diverged, embed
+from vfl.learn.embedding import descend, diverged, embed, embed_unchecked
 from vfl.learn.learner import Learner
 from vfl.learn.outcome import Outcome
 from vfl.learn.plan import Plan
@@ -300,7 +300,7 @@ class _Heading:
     async def _contribute(self, split: str, epoch: int, batch: Batch) -> Tensor | None:
         if self.own is None or self.masking is None:
             return None
-        h = embed(self.own, batch)
+        h = embed_unchecked(self.own, batch)
         await self.masking.say(split, epoch, batch.step, batch.mark, h)
         return h
 

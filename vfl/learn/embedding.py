@@ -17,10 +17,15 @@ def embed(bottom: Learner, batch: Batch) -> Tensor:
     Raises:
         DataError: if the embedding is not finite.
     """
-    h = bottom(*batch.inputs).float()
+    h = embed_unchecked(bottom, batch)
     if not is_finite(h):
         raise DataError(diverged("embedding", batch.step))
     return h
+
+
+def embed_unchecked(bottom: Learner, batch: Batch) -> Tensor:
+    """Does what `embed` does, for who finds out in going on whether the embedding is finite."""
+    return bottom(*batch.inputs).float()
 
 
 def descend(bottom: Learner, h: Tensor, grad: Tensor) -> None:

@@ -8,8 +8,9 @@ from typing import Final
 
 from torch import Tensor
 
-from vfl.errors import RemoteProtocolError, RoleError
+from vfl.errors import DataError, RemoteProtocolError, RoleError
 from vfl.journal import Journal
+from vfl.learn.embedding import diverged
 from vfl.masking.agreeing import FEWEST_CONTRIBUTORS, Roster, agree_on_keys
 from vfl.masking.masks import Counter, Masks
 from vfl.masking.ring import Ring
@@ -106,8 +107,12 @@ class Contributing:
 
         Raises:
             RoleError: if the batch, or a later one of its split, was said before under this roster.
+            DataError: if the values are not finite.
         """
-        elements, clipped = self._ring.encode(h.detach().cpu())
+        try:
+            elements, clipped = self._ring.encode(h.detach().cpu())
+        except ValueError as error:
+            raise DataError(diverged("embedding", step)) from error
         if clipped and not self.clipped:
             self._journal.warn(clipped_words(self._ring))
         self.clipped += clipped

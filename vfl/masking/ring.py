@@ -85,28 +85,34 @@ class Ring:
         """The largest element that a value becomes; a float32 holds it exactly."""
         return _limit(self.clip, self.fraction_bits)
 
+    @cached_property
+    def _scale(self) -> np.float32:
+        return np.float32(2.0**self.fraction_bits)
+
+    @cached_property
+    def _most(self) -> np.float32:
+        return np.float32(self.clip)
+
     def encode(self, h: Tensor) -> tuple[Tensor, int]:
         """Rounds values to elements, half to even; returns them and how many were clamped.
 
         Scaling by 2^f and rounding are exact in float32, or give infinity, which is clamped.
 
         Raises:
-            ValueError: if h is not float32, or holds what is no number.
+            ValueError: if h is not float32, or holds what is not finite.
         """
         if h.dtype != torch.float32:
             raise ValueError(f"{h.dtype} where float32 is due")
-        scaled = np.empty(tuple(h.shape), np.float32)
-        with np.errstate(over="ignore"):
-            np.multiply(h.detach().numpy(), np.float32(2.0**self.fraction_bits), out=scaled)
-        np.rint(scaled, out=scaled)
-        n_clamped = 0
-        if scaled.size:
-            low, high = scaled.min(), scaled.max()
-            if low != low:
-                raise ValueError("holds what is no number")
-            if max(-low, high) > self.limit:
-                n_clamped = int(np.count_nonzero(np.abs(scaled) > self.limit))
-                np.clip(scaled, -self.limit, self.limit, out=scaled)
+        values, n_clamped = h.detach().numpy(), 0
+        if values.size and not max(-values.min(), values.max()) <= self._most:  # as for what is no number
+            if not np.isfinite(values).all():
+                raise ValueError("holds what is not finite")
+            with np.errstate(over="ignore"):
+                scaled = np.rint(values * self._scale)
+            n_clamped = int(np.count_nonzero(np.abs(scaled) > self.limit))
+            values = np.clip(values, -self._most, self._most)
+        scaled = np.empty(values.shape, np.float32)
+        np.rint(np.multiply(values, self._scale, out=scaled), out=scaled)
         return torch.from_numpy(scaled.astype(_SIGNED_NP[self.bits])), n_clamped
 
     def decode(self, total: Tensor) -> Tensor:
