@@ -14,7 +14,7 @@ import rbcl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.crypto.group import Blinder, hash_to_point, multiply, public_point, random_scalar
+from vfl.crypto.group import Blinder, hash_to_point, multiply, random_scalar
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
 
@@ -64,8 +64,8 @@ def test_scalars_are_drawn_anew_each_time_and_below_the_order() -> None:
 
 
 def test_two_agree_on_what_nobody_else_can_compute() -> None:
-    mine, yours = random_scalar(), random_scalar()
-    assert multiply(public_point(mine), yours) == multiply(public_point(yours), mine)
+    mine, yours, base = random_scalar(), random_scalar(), hash_to_point("base", b"")
+    assert multiply(multiply(base, mine), yours) == multiply(multiply(base, yours), mine)
 
 
 POINT = hash_to_point("x", b"")

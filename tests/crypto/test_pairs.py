@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.crypto.pairs import (
+    Ends,
     Stream,
     framed,
     new_secret,
     open_sealed,
-    pair_key,
     public_of,
     same_tag,
     seal,
@@ -51,6 +51,17 @@ FROZEN_BARE = (
     "b54b4cfd3ed75659be39b1adb3df603d896b010316cc71cb5ae8ccfeb0ae2336"
     "669646099d3095dcf6aa6ec93410084afe0fd1c60d7312a6e7c522a82165fea7"
 )
+
+
+def pair_key(
+    *,
+    identity: bytes | None,
+    own: bytes,
+    their_identity: bytes | None,
+    theirs: bytes,
+    **about: Any,  # noqa: ANN401
+) -> bytes:
+    return Ends(own, identity).pair_key(theirs, their_identity, **about)
 
 
 def key_of(me: str, peer: str, *, identities: bool = True, **changed: Any) -> bytes:  # noqa: ANN401

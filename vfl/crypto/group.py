@@ -45,11 +45,6 @@ def random_scalar() -> bytes:
     return bytes(rbcl.crypto_core_ristretto255_scalar_random())
 
 
-def public_point(scalar: bytes) -> bytes:
-    """Multiplies the group's base point: what a party may show of a secret scalar."""
-    return bytes(rbcl.crypto_scalarmult_ristretto255_base(scalar))
-
-
 def multiply(point: bytes, scalar: bytes) -> bytes:
     """Multiplies one point.
 

@@ -99,33 +99,6 @@ class Ends:
         return product + first + second + self._identity.exchange(pinned)
 
 
-def pair_key(
-    *,
-    identity: bytes | None,
-    own: bytes,
-    their_identity: bytes | None,
-    theirs: bytes,
-    salt: bytes,
-    info: bytes,
-    n_bytes: int = 64,
-) -> bytes:
-    """Derives the key of this party and one other; both find the same.
-
-    Args:
-        identity: this party's pinned secret; None where the job lists no keys.
-        own: this party's fresh secret.
-        their_identity: the other's pinned public key; None where the job lists no keys.
-        theirs: the other's fresh public key.
-        salt: what names the session.
-        info: all else that both must mean alike; the four public keys are bound in any case.
-        n_bytes: how many to derive.
-
-    Raises:
-        ValueError: as for `Ends.pair_key`.
-    """
-    return Ends(own, identity).pair_key(theirs, their_identity, salt=salt, info=info, n_bytes=n_bytes)
-
-
 class Stream:
     """Is the key stream of AES-256 in counter mode (NIST SP 800-38A, section 6.5)."""
 
