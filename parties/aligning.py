@@ -21,7 +21,7 @@ from vfl.data.preparation import Preparation
 from vfl.data.rows import common_order, derive_key, digests, rows_digest
 from vfl.data.table import Table, open_table
 from vfl.data.text import shown
-from vfl.errors import ConfigError, DataError, TooFewRows
+from vfl.errors import ConfigError, DataError, Refused, TooFewRows
 from vfl.session import Session
 from vfl.wire import handshake
 from vfl.wire.handshake import NONCE_BYTES
@@ -41,6 +41,23 @@ class Opened:
 
     table: Table
     ids: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Is what `vfl align` finds: the ids that all parties share, in the order that they have in common.
+
+    Attributes:
+        source: the party's table.
+        column: the one that names them.
+        ids: [m].
+        of: how many the table has.
+    """
+
+    source: str
+    column: str
+    ids: np.ndarray
+    of: int
 
 
 def open_rows(placed: PlacedSite) -> Opened:
@@ -115,61 +132,84 @@ def in_common(job: Job, opened: Opened, places: np.ndarray | None = None) -> Sha
         opened: the party's table.
         places: [m] the rows that all share; all rows by default.
     """
-    n = len(opened.ids)
-    places = np.arange(n, dtype=np.int64) if places is None else places
-    ids = opened.ids[places]
+    ids, marks, places = order_in_common(job, opened.ids, places)
+    return Shared(opened.table, ids, places, marks, len(opened.ids))
+
+
+def order_in_common(
+    job: Job, ids: np.ndarray, places: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Puts ids, those at these places, into the common order: [m] ids, their keyed hashes, their places."""
+    places = np.arange(len(ids), dtype=np.int64) if places is None else places
+    ids = ids[places]
     order = common_order(ids, derive_key(job.seed, "order"))
     ids = ids[order]
-    return Shared(opened.table, ids, places[order], digests(ids, derive_key(job.seed, "mark")), n)
+    return ids, digests(ids, derive_key(job.seed, "mark")), places[order]
 
 
-async def find_shared(line: Line, assembly: Assembly, session: Session, opened: Opened, sink: Sink) -> Shared:
-    """Finds, with the other parties, the rows that all of them hold.
+async def find_shared(
+    line: Line, assembly: Assembly, session: Session, ids: np.ndarray, sink: Sink
+) -> np.ndarray | None:
+    """Finds, with the other parties, the ids that all of them hold.
+
+    Returns:
+        [m] their places among `ids`; None where all hold the same, as the job says.
 
     Raises:
         RemoteError: as a peer gives cause.
     """
-    job, name = assembly.job, line.me
     if assembly.alignment is None:
-        return in_common(job, opened)
+        return None
     with line.during("align"):
-        places = await assembly.alignment.align(
+        places: np.ndarray = await assembly.alignment.align(
             line,
             session=session,
             hub=assembly.comparer,
             roster=sorted(assembly.holders),  # each host may list them in an order of its own
-            ids=opened.ids,
+            ids=ids,
             threads=torch.get_num_threads(),
-            progress=_told(sink, name),
+            progress=_told(sink, line.me),
         )
-    return in_common(job, opened, places)
+    return places
 
 
-def check_enough(job: Job, shared: Shared, least: int, example: object = None) -> None:
+def check_enough(
+    job: Job,
+    table: str,
+    found: int,
+    of: int,
+    least: int,
+    example: object = None,
+    *,
+    kind: str = "rows",
+    column: str = "table.id",
+) -> None:
     """Refuses to go on with too few rows.
 
     Args:
         job: the job.
-        shared: the rows that all parties hold.
+        table: how errors call this party's table.
+        found: how many rows all parties hold.
+        of: how many the table has.
         least: how many are wanted.
         example: one of this party's own ids, to be shown to its own user.
+        kind: what is counted.
+        column: the key of the site that says where the ids are.
 
     Raises:
         TooFewRows: if the parties share fewer than `least`.
     """
-    found = len(shared.ids)
     if found >= least:
         return
-    table = shared.table.source
     if job.align == "given":
         raise TooFewRows(
-            f"{table}: has {found} rows, and the job wants min_rows = {least} at the least: give it more, or "
-            f"lower min_rows in the job"
+            f"{table}: has {found} {kind}, and the job wants min_rows = {least} at the least: give it more, "
+            f"or lower min_rows in the job"
         )
     like = f" (here as in {shown(example)})" if example is not None else ""
     raise TooFewRows(
-        f"{table}: all parties share {found} of its {shared.of} rows, and {least} are wanted at the least: "
-        f"see that table.id names the same kind of id at every party, written alike{like}"
+        f"{table}: all parties share {found} of its {of} {kind}, and {least} are wanted at the least: "
+        f"see that {column} names the same kind of id at every party, written alike{like}"
         + (", or lower min_rows in the job" if found and least > 1 else "")
     )
 
@@ -185,16 +225,33 @@ async def agree(line: Line, assembly: Assembly, trained_as: dict[str, Fact] | No
     return await handshake.agree(line, assembly.hub, _peers(assembly, line.me), facts, nonce)
 
 
-async def compare_rows(line: Line, assembly: Assembly, shared: Shared | None, session: Session) -> None:
+async def compare_rows(
+    line: Line, assembly: Assembly, marks: np.ndarray | None, session: Session, source: str = ""
+) -> None:
     """Makes sure that all parties hold the same rows in the same order; a coordinator holds none.
+
+    Args:
+        line: this party's line.
+        assembly: the job.
+        marks: [m] the keyed hashes of their ids, in order; None at a coordinator.
+        session: the run.
+        source: where this party has them from, for errors.
 
     Raises:
         Refused: naming the peer whose rows are others.
     """
-    peers = _peers(assembly, line.me)
-    rows = len(shared.ids) if shared else None
-    digest = rows_digest(shared.digests, session.nonce) if shared else None
-    await handshake.compare_rows(line, assembly.hub, peers, rows, digest)
+    peers, remedy = _peers(assembly, line.me), handshake.SAME_PEOPLE
+    if assembly.shares == "items":
+        mine = f" (yours is {source})" if source else ""
+        remedy = f"all participants need a catalogue of the same items, in any order{mine}"
+    rows = len(marks) if marks is not None else None
+    digest = rows_digest(marks, session.nonce) if marks is not None else None
+    try:
+        await handshake.compare_rows(line, assembly.hub, peers, rows, digest, remedy)
+    except Refused as error:
+        if assembly.shares == "rows":
+            raise
+        raise Refused(error.peer, f"{assembly.shares}{error.why.removeprefix('rows')}") from error
 
 
 def _peers(assembly: Assembly, name: str) -> Sequence[str]:

@@ -14,7 +14,7 @@ import torch
 import protocols
 from parties.aligning import Opened, in_common, open_rows
 from parties.assembly import Assembly, PlacedSite
-from parties.label import LabelPart, build_joint, coded_labels, widths_of
+from parties.label import LabelPart, build_joint, coded_labels
 from parties.seat import DEFAULT_BOTTOM, build_bottom, hold, learner_of, plan_of, rows_of, seed_of, stream_of
 from vfl.data.batches import Rows
 from vfl.data.preparation import Features
@@ -83,7 +83,7 @@ def train_centralised(assembly: Assembly, bottom: Mapping[str, Any] | None = Non
         codes=torch.cat(codes, dim=1) if codes else None,
     )
     cut = str(getattr(assembly.options, "cut", "sum"))
-    width = joined_width(cut if cut in CUTS else "concat", widths_of(assembly))
+    width = joined_width(cut if cut in CUTS else "concat", assembly.joint_widths)
     with RngStream(seed_of(job, placed.site, "centralised bottom")):
         network = build_network(
             bottom or placed.site.bottom or DEFAULT_BOTTOM,

@@ -14,6 +14,20 @@ import click
 
 from vfl.errors import EXIT_INTERNAL, Interrupted, VflError
 
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a fault in the framework (--debug shows it)
+  2    a job, a site, a table or an option cannot be used
+  3    refused: a key, a job or rows that do not match
+  4    a peer was lost: it died or the way to it was cut
+  5    a peer said nothing until the deadline
+  6    a peer broke the protocol
+  7    a file cannot be written
+  8    a peer ended the run for a reason of its own
+  130  interrupted
+"""
+
 
 @contextmanager
 def reporting(as_json: bool, debug: bool) -> Iterator[None]:

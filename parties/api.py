@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from parties.assembly import Assembly, PlacedSite, assemble, assemble_folder
 from parties.events import Event, Sink
 from parties.folder import Staging
 from parties.local import train_in_process, train_in_processes
+from parties.rated import joined
+from parties.sources import with_data_at_hand
 from parties.summary import (
     LEDGER_FILE,
     PREDICTIONS_FILE,
@@ -30,9 +32,9 @@ class Result:
 
     Attributes:
         metrics: scores by split ("valid", "test") and name.
-        alone: what the label party reaches without partners: `kind` and `test` scores; where training
-            alone failed, `kind` is "failed" and `why` says how.
-        rows: how many rows each split has.
+        alone: what the label party, or each participant, reaches without partners: `kind` and `test`
+            scores; where training alone failed, `kind` is "failed" and `why` says how.
+        rows: how many rows, or ratings, each split has.
         predictions: the test rows' predictions, one dict a row, as in predictions.csv.
         ledger: each party's bytes, messages and waiting, by peer and phase.
         report: the report's path.
@@ -89,7 +91,7 @@ def run(
 
 def run_assembly(assembly: Assembly, *, in_process: bool, out: Path, sink: Sink) -> Result:
     """Runs an assembled job; see `run`."""
-    _fetch_datasets(assembly, sink)
+    assembly = with_data_at_hand(assembly, sink)
     staging = Staging(out, assembly.job.name)
     try:
         folders = {name: staging.party(name) for name in assembly.job.parties}
@@ -133,37 +135,19 @@ def load_result(folder: Path) -> Result:
 
 def _summary(assembly: Assembly, results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Joins the parties' results into the run's; paths in it begin at the run's folder."""
-    label = assembly.job.with_role("label")[0]
+    reporter = assembly.reporter
     traffic = {name: result["bytes"][name] for name, result in results.items()}
     of = {name: result["table_rows"][name] for name, result in results.items()}
-    return results[label] | {
-        "table_rows": of,
-        "bytes": traffic,
-        "report": f"{label}/{results[label]['report']}",
-    }
-
-
-def _fetch_datasets(assembly: Assembly, sink: Sink) -> None:
-    """Has every public data set here before several parties ask for it at once."""
-    from vfl.datasets import fetch_dataset
-
-    for name, placed in assembly.sites.items():
-        kind, _, part = placed.site.table.source.partition(":") if placed.site.table else ("", "", "")
-        if kind == "dataset":
-            fetch_dataset(part, _downloading(sink, name))
-
-
-def _downloading(sink: Sink, party: str) -> Callable[[str, int, int | None], None]:
-    told: set[str] = set()
-
-    def tell(url: str, done: int, total: int | None) -> None:
-        share = f" {100 * done // total // 10 * 10} %" if total else ""
-        words = f"downloading {url}{share}"
-        if words not in told:
-            told.add(words)
-            sink({"event": "phase", "party": party, "phase": words})
-
-    return tell
+    counted = joined(assembly, results) if assembly.job.task == "recommendation" else {}
+    return (
+        results[reporter]
+        | counted
+        | {
+            "table_rows": of,
+            "bytes": traffic,
+            "report": f"{reporter}/{results[reporter]['report']}",
+        }
+    )
 
 
 def _ignore(event: Event) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 import protocols
+from parties.fitting import check_protocol, check_site, in_file, shares
 from protocols import Alignment, Protocol
-from vfl.config.job import Job, PartyEntry
+from vfl.config.job import Job
 from vfl.config.load import load_job, override, read_toml, suggestion, validate
 from vfl.config.site import Site
 from vfl.data.batches import EVALUATION_ROWS
@@ -41,6 +42,8 @@ class Assembly:
     sites: Mapping[str, PlacedSite]
     alignment: Alignment | None = None
     """How the rows that all share are found; None where all hold the same, as `align = "given"` says."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what a reader of the scores should know of where they come from."""
 
     @property
     def hub(self) -> str:
@@ -55,7 +58,30 @@ class Assembly:
     @property
     def comparer(self) -> str:
         """The party that compares, where the rows that all share are looked for."""
-        return self.hub if self.hub in self.holders else self.job.with_role("label")[0]
+        return next(name for name in (self.hub, self.reporter, *self.holders) if name in self.holders)
+
+    @property
+    def reporter(self) -> str:
+        """The party that has the scores and reports: the label party, or where there is none the hub."""
+        return next(iter(self.job.with_role("label")), self.hub)
+
+    @property
+    def shares(self) -> Literal["rows", "items", "users"]:
+        """What all but a coordinator have in common: rows; of ratings, the items or the users."""
+        return shares(self.job, self.options)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Each contributor's cut width: the feature parties', last the label party's if it has columns."""
+        parties = self.job.parties
+        names = [*self.job.with_role("feature"), *self.job.with_role("label")]
+        return {name: width for name in names if (width := parties[name].width) is not None}
+
+    @property
+    def joint_widths(self) -> dict[str, int]:
+        """What of each contributor arrives where the label party's network begins."""
+        change = self.protocol.joint_widths
+        return self.widths if change is None else dict(change(self.options, self.widths))
 
     def step_bytes(self, name: str, rows: int, *, learning: bool = True) -> tuple[int, int]:
         """Bounds what a party that is not the hub sends and receives in a step of `rows` rows, in bytes."""
@@ -68,7 +94,9 @@ class Assembly:
         job = self.job
         members = {party: Member(entry.role, entry.width) for party, entry in job.parties.items()}
         goes_on = job.on_absence == "continue"
-        return Session(name, self.hub, members, options=self.options, goes_on=goes_on)
+        return Session(
+            name, self.hub, members, options=self.options, goes_on=goes_on, batch_size=job.batch_size
+        )
 
     @property
     def learned(self) -> list[tuple[str, str]]:
@@ -154,9 +182,7 @@ def assemble(
     Raises:
         ConfigError: naming the document, key, value and remedy.
     """
-    from vfl.learn.scores import METRICS
-
-    protocol = _in_file(where, lambda: protocols.load(job.protocol))
+    protocol = in_file(where, lambda: protocols.load(job.protocol))
     for name in job.protocols:
         if name not in protocols.names():
             known = suggestion(name, protocols.names())
@@ -164,19 +190,19 @@ def assemble(
     options = validate(
         protocol.config, job.protocols.get(job.protocol, {}), f"{where}: protocols.{job.protocol}"
     )
-    _check_parties(job, protocol, options, where)
-    if job.metric is not None and job.metric not in METRICS[job.task]:
-        raise ConfigError(f"{where}: metric = {job.metric!r}: {suggestion(job.metric, METRICS[job.task])}")
-    job = job.model_copy(update={"align": job.align or ("psi" if between_hosts else "given")})
+    check_protocol(job, protocol, options, where)
+    align = "psi" if between_hosts and shares(job, options) != "items" else "given"
+    job = job.model_copy(update={"align": job.align or align})
     assembly = Assembly(job, protocol, options, sites, _alignment_of(job, where))
-    _check_messages(assembly, where)
+    if assembly.shares == "rows":  # how long the axis is that participants share only their tables tell
+        _check_messages(assembly, where)
     for name, party in job.parties.items():
         if party.address and name != assembly.hub:
             raise ConfigError(
                 f"{where}: parties.{name}.address: only {assembly.hub} is connected to; leave it out"
             )
     for placed in sites.values():
-        _check_site(assembly, placed.site)
+        check_site(job, options, placed.site)
     return assembly
 
 
@@ -232,39 +258,6 @@ def _alignment_of(job: Job, where: str) -> Alignment | None:
     return alignment
 
 
-def _check_parties(job: Job, protocol: Protocol, options: BaseModel, where: str) -> None:
-    roles = {name: party.role for name, party in job.parties.items()}
-    for name, role in roles.items():
-        if role not in protocol.roles:
-            raise ConfigError(f"{where}: parties.{name}.role = {role!r}: {suggestion(role, protocol.roles)}")
-    widths = {name: party.width for name, party in job.parties.items()}
-    _in_file(where, lambda: protocol.module.check_roster(options, roles, widths))
-    if job.on_absence == "continue":
-        _check_goes_on(protocol, options, roles, widths, where)
-
-
-def _check_goes_on(
-    protocol: Protocol,
-    options: BaseModel,
-    roles: Mapping[str, str],
-    widths: Mapping[str, int | None],
-    where: str,
-) -> None:
-    """Refuses to go on without a party where the others could not without any."""
-    why = "it needs all parties"
-    for gone in [name for name, role in roles.items() if role == "feature" and protocol.goes_on]:
-        try:
-            left = {name: role for name, role in roles.items() if name != gone}
-            protocol.module.check_roster(options, left, widths)
-            return
-        except ConfigError as error:
-            why = f"without {gone} {error}"
-    raise ConfigError(
-        f'{where}: on_absence = "continue": {protocol.name} cannot do without a party ({why}); '
-        f'choose "wait" or "abort", or let one more party contribute'
-    )
-
-
 def _check_messages(assembly: Assembly, where: str) -> None:
     """Refuses what would be too large for a message, before any is made."""
     job = assembly.job
@@ -282,53 +275,6 @@ def _check_messages(assembly: Assembly, where: str) -> None:
             )
 
 
-def _check_site(assembly: Assembly, site: Site) -> None:
-    where = f"{site.party}.toml"
-    party = assembly.job.parties.get(site.party)
-    if party is None:
-        known = suggestion(site.party, assembly.job.parties)
-        raise ConfigError(f"{where}: party = {site.party!r}: is not in the job; {known}")
-    fault = next(_site_faults(assembly.job, site, party), None)
-    if fault:
-        raise ConfigError(f"{where}: {fault}")
-
-
-def _site_faults(job: Job, site: Site, party: PartyEntry) -> Iterator[str]:
-    """Says what of a site does not fit its party's part in the job, the first fault first."""
-    owners = {"label": "label", "head": "label", "trunk": "label"}
-    if job.with_role("coordinator"):
-        owners["trunk"] = "coordinator"
-    elif site.head is not None:
-        yield "head: is for a job with a coordinator, which runs the trunk before it; describe all in trunk"
-    for key, owner in owners.items():
-        if getattr(site, key) is not None and party.role != owner:
-            yield f"{key}: belongs to the {owner} party, and {site.party} is a {party.role} party"
-    yield from _table_faults(site, party)
-
-
-def _table_faults(site: Site, party: PartyEntry) -> Iterator[str]:
-    if party.role == "coordinator":
-        if site.table is not None:
-            yield "table: a coordinator has no rows of its own; leave it out"
-    elif site.table is None:
-        yield "table: is missing; add [table] with the source of this party's rows"
-    elif site.has_features and party.width is None:
-        yield f"table.columns: the job gives {site.party} no width; add one there, or leave them out"
-    elif not site.has_features and party.width is not None:
-        yield f"table.columns: is missing; the job expects width {party.width} from {site.party}"
-    elif party.role == "label" and site.label is None:
-        yield "label: is missing; add [label] with the column that holds it"
-    if not site.has_features and site.bottom is not None:
-        yield "bottom: there are no columns to give it; name some in table.columns, or leave it out"
-
-
 def _parties_of(job_path: Path) -> Mapping[str, Any]:
     parties = read_toml(job_path).get("parties", {})
     return parties if isinstance(parties, dict) else {}
-
-
-def _in_file(where: str, check: Any) -> Any:  # noqa: ANN401 - passes on what the check returns
-    try:
-        return check()
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error

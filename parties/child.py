@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -81,7 +82,7 @@ def _run(spec: dict[str, Any], emit: Sink) -> None:
     torch.set_num_threads(spec["threads"])
     name, job = spec["party"], Job.model_validate(spec["job"])
     placed = PlacedSite(Site.model_validate(spec["site"]), Path(spec["folder"]))
-    assembly = assemble(job, {name: placed})
+    assembly = replace(assemble(job, {name: placed}), notes=tuple(spec["notes"]))
     is_hub = name == assembly.hub
     connection = Connection((lambda: LOOPBACK) if is_hub else _late_address(), KeyPair(**spec["keys"]))
     if is_hub:

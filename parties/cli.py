@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -10,28 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parties.answering import answer_alone, print_json, reporting, tell
+from parties.answering import EXIT_CODES, answer_alone, print_json, reporting, tell
 from parties.cli_data import data
+from parties.cli_runs import predict, recommend, report
 from vfl import __version__
 from vfl.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from parties.assembly import Assembly, PlacedSite
     from vfl.config.job import Job
-
-EXIT_CODES = """\b
-Exit codes:
-  0    done
-  1    a fault in the framework (--debug shows it)
-  2    a job, a site, a table or an option cannot be used
-  3    refused: a key, a job or rows that do not match
-  4    a peer was lost: it died or the way to it was cut
-  5    a peer said nothing until the deadline
-  6    a peer broke the protocol
-  7    a file cannot be written
-  8    a peer ended the run for a reason of its own
-  130  interrupted
-"""
 
 _PATH = click.Path(path_type=Path)
 _debug = click.option("--debug", is_flag=True, help="Show where an error came from.")
@@ -62,6 +48,7 @@ def cli() -> None:
       vfl check examples/breast_cancer         what it will cost and who will learn what
       vfl party job.toml bank.toml             this party alone, on its own host
       vfl predict runs/breast-cancer --out predictions.csv
+      vfl recommend runs/recommender --user 42
     """
 
 
@@ -175,14 +162,14 @@ def align(
         if shared is None:
             tell("all parties have found the rows that they share; a coordinator has none")
             return
-        text = csv_text([[placed.site.rows.id], *([name] for name in shared.ids.tolist())])
+        text = csv_text([[shared.column], *([name] for name in shared.ids.tolist())])
         if out:
             write_text(out, text)
             where = f"; they are in {out}"
         else:
             click.echo(text, nl=False)
             where = ""
-        tell(f"all parties share {len(shared.ids)} of the {shared.of} rows of {shared.table.source}{where}")
+        tell(f"all parties share {len(shared.ids)} of the {shared.of} rows of {shared.source}{where}")
 
 
 @cli.command()
@@ -220,6 +207,7 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
     """Check all that can be known before a run: validity, rows, widths, parameters, bytes, who learns what.
 
     With a site, this party's table is read and its networks are built; with a folder, every party's.
+    Where the protocol encrypts, this machine is measured for a second, and the time of a run follows.
     Nothing is sent.
 
     \b
@@ -228,95 +216,16 @@ def check(job: Path, site: Path | None, overrides: tuple[str, ...], as_json: boo
       vfl check job.toml bank.toml
     """
     with reporting(as_json, debug):
-        from parties.check import alignment_cost, check_site, traffic_of
+        from parties.check import check as check_all
         from parties.printing import print_check
 
         assembly = _assembly_to_check(job, site, overrides)
         with answer_alone():
-            checks = [check_site(assembly, placed) for placed in assembly.sites.values()]
-        known = [found.rows for found in checks if found.rows]  # a coordinator has none
-        traffic = traffic_of(assembly, known[0] if known else None)
-        aligning = alignment_cost(assembly, [sum(rows.values()) for rows in known])
+            found = check_all(assembly)
         if as_json:
-            job_facts = {
-                "run": assembly.job.name,
-                "protocol": assembly.protocol.name,
-                "align": assembly.job.align,
-            }
-            sites = [dataclasses.asdict(site_check) for site_check in checks]
-            cost = dataclasses.asdict(aligning) if aligning else None
-            print_json(
-                {
-                    "status": "valid",
-                    **job_facts,
-                    "aligning": cost,
-                    "parties": sites,
-                    "traffic": traffic,
-                    "learned": dict(assembly.learned),
-                }
-            )
+            print_json(found.to_json())
         else:
-            print_check(assembly, checks, traffic, aligning)
-
-
-@cli.command(epilog=EXIT_CODES)
-@click.argument("run_folder", type=_PATH, metavar="RUN")
-@click.option("--table", "tables", multiple=True, metavar="PARTY=FILE", help="A party's new rows.")
-@click.option("--out", type=_PATH, help="Where the predictions go, as CSV (default: standard output).")
-@_json
-@_debug
-def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json: bool, debug: bool) -> None:
-    """Predict jointly with the trained parties of a run.
-
-    RUN is a run's folder with every party in it, or one party's folder within it: then the other
-    parties take part from their own hosts, as in training. Rows are matched by id.
-
-    \b
-    Examples:
-      vfl predict runs/breast-cancer --out predictions.csv
-      vfl predict runs/credit --table bank=new/bank.csv --table bureau=new/bureau.csv --out scores.csv
-      vfl predict runs/credit/bank --table bank=new/bank.csv       (the bureau does the same on its host)
-    """
-    with reporting(as_json, debug):
-        from parties.predicting import predict_here
-        from parties.printing import prediction_words
-
-        with answer_alone():
-            prediction = predict_here(run_folder, _tables(tables))
-        if prediction is None:
-            tell("done; the predictions are at the label party")
-        elif as_json:
-            if out:
-                prediction.write(out)
-            print_json({"status": "finished", "rows": len(prediction.ids), "table_rows": prediction.of,
-                         "metrics": prediction.metrics,
-                         "predictions": str(out) if out else prediction.rows()})  # fmt: skip
-        elif out:
-            prediction.write(out)
-            tell(f"{len(prediction.ids)} predictions are in {out}{prediction_words(prediction)}")
-        else:
-            click.echo(prediction.to_csv(), nl=False)
-
-
-@cli.command()
-@click.argument("run_folder", type=_PATH, metavar="RUN")
-@_debug
-def report(run_folder: Path, debug: bool) -> None:
-    """Draw a finished run's report anew and print its path.
-
-    \b
-    Example:
-      vfl report runs/breast-cancer
-    """
-    with reporting(False, debug):
-        from parties.summary import RECORD_FILE, read_json, write_report
-
-        found = sorted([*run_folder.glob(RECORD_FILE), *run_folder.glob(f"*/{RECORD_FILE}")])
-        if not found:
-            raise ConfigError(
-                f"{run_folder}: no {RECORD_FILE} in it; name a finished run that holds the label party"
-            )
-        click.echo(write_report(found[0].parent, read_json(found[0])))
+            print_check(found)
 
 
 @cli.command()
@@ -332,14 +241,19 @@ def protocols(debug: bool) -> None:
         from parties.printing import wrapped
         from protocols import alignments, load, load_alignment, names
 
-        kinds = [load(name) for name in names()] + [load_alignment(name) for name in alignments()]
-        for kind in kinds:
+        for name in names() + alignments():
+            try:
+                kind = load(name) if name in names() else load_alignment(name)
+            except ConfigError as error:
+                click.echo(click.style(name, bold=True) + f"  {error}")
+                continue
             click.echo(click.style(kind.name, bold=True) + f"  {kind.summary}")
             for role, learns in kind.learns.items():
                 click.echo(wrapped(f"{role}: {learns}", "    "))
 
 
-cli.add_command(data)
+for command in (data, predict, recommend, report):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -384,13 +298,3 @@ def _assembly_to_check(job: Path, site: Path | None, overrides: tuple[str, ...])
         return assemble(load_job(job, overrides), {}, job.name, between_hosts=True)
     agreed, placed = _job_and_site(job, site, overrides)
     return assemble(agreed, {placed.site.party: placed}, job.name, between_hosts=True)
-
-
-def _tables(pairs: tuple[str, ...]) -> dict[str, Path]:
-    tables: dict[str, Path] = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals or not name or not path:
-            raise ConfigError(f"--table {pair}: write it as PARTY=FILE, for example --table bank=new.csv")
-        tables[name] = Path(path)
-    return tables

@@ -132,7 +132,7 @@ def _described(dataset: Dataset) -> dict[str, Any]:
 def _where(dataset: Dataset) -> str | None:
     from vfl.datasets.originals import where
 
-    return where(dataset.name, dataset.originals) if dataset.originals else "scikit-learn"
+    return where(dataset.name, dataset.originals) if dataset.originals else dataset.comes_with
 
 
 def _print_dataset(dataset: Dataset) -> None:

@@ -1,14 +1,18 @@
-"""The coordinator: no columns, no labels; it sums what the others contribute and runs the trunk on that."""
+"""The coordinator: no columns, no labels, no ratings; it sums what the others contribute.
+
+On a sum of embeddings it runs the trunk; from sums over ratings it learns the factors that all share.
+"""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from parties.assembly import Assembly, PlacedSite
-from parties.label import widths_of
-from parties.seat import DEFAULT_TRUNK, Part, learner_of, plan_of, seed_of
+from parties.seat import DEFAULT_TRUNK, Part, build_layers, given, learner_of, plan_of, seed_of
 from parties.trained import Trained
 from vfl.journal import Journal
 from vfl.learn.cut import joined_width
@@ -25,7 +29,10 @@ def coordinator_part(assembly: Assembly, name: str, journal: Journal) -> Part:
     Raises:
         ConfigError: if its trunk or optimiser cannot be built.
     """
+    if assembly.job.task == "recommendation":
+        return _factors_part(assembly, name, journal)
     job, trunk = assembly.job, trunk_learner(assembly, assembly.sites[name])
+    layers = build_layers(assembly, name)
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         train = assembly.protocol.roles["coordinator"]
@@ -36,9 +43,43 @@ def coordinator_part(assembly: Assembly, name: str, journal: Journal) -> Part:
             batch_size=job.batch_size,
             plan=plan_of(job),
             journal=journal,
+            **given(assembly, layers),
         )
 
-    return Part(name, role, {"trunk": trunk}, None)
+    return Part(name, role, {"trunk": trunk, **layers}, None)
+
+
+def _factors_part(assembly: Assembly, name: str, journal: Journal) -> Part:
+    """Makes the part of a coordinator that learns shared factors, and keeps those of the best round."""
+    job, learners = assembly.job, dict[str, Learner]()
+
+    async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        return await assembly.protocol.roles["coordinator"](
+            line,
+            session=session,
+            seed=job.seed,
+            plan=plan_of(job),
+            journal=_KeepingBest(journal, learners),
+            alone=job.alone,
+        )
+
+    return Part(name, role, learners, None)
+
+
+class _KeepingBest:
+    """Is a journal that also keeps what the learners of the best round were."""
+
+    def __init__(self, journal: Journal, best: dict[str, Learner]) -> None:
+        self._journal, self._best = journal, best
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a journal can
+        return getattr(self._journal, name)
+
+    def checkpoint(self, epoch: int, learners: Mapping[str, Learner], *, best: bool) -> None:
+        """Is given the state to keep; of a best round a copy is what remains."""
+        self._journal.checkpoint(epoch, learners, best=best)
+        if best:
+            self._best |= {name: Learner(copy.deepcopy(one.network)) for name, one in learners.items()}
 
 
 def coordinator_predictor(assembly: Assembly, name: str, trained: Trained, journal: Journal) -> Part:
@@ -50,12 +91,19 @@ def coordinator_predictor(assembly: Assembly, name: str, trained: Trained, journ
     job, placed = assembly.job, assembly.sites[name]
     trunk = learner_of(job, placed.site, build_trunk(assembly, placed), training=False)
     trunk.load_weights(trained.weights["trunk"])
+    layers = build_layers(assembly, name, trained.weights)
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        predict = assembly.protocol.predictors["coordinator"]
-        return await predict(line, session=session, trunk=trunk, batch_size=job.batch_size, journal=journal)
+        return await assembly.protocol.predictors["coordinator"](
+            line,
+            session=session,
+            trunk=trunk,
+            batch_size=job.batch_size,
+            journal=journal,
+            **given(assembly, layers),
+        )
 
-    return Part(name, role, {"trunk": trunk}, None)
+    return Part(name, role, {"trunk": trunk, **layers}, None)
 
 
 def trunk_learner(assembly: Assembly, placed: PlacedSite) -> Learner:
@@ -79,7 +127,7 @@ def build_trunk(assembly: Assembly, placed: PlacedSite) -> torch.nn.Module:
     with RngStream(seed_of(job, site, "trunk")):
         return build_network(
             site.trunk or DEFAULT_TRUNK,
-            inputs=joined_width("sum", widths_of(assembly)),
+            inputs=joined_width("sum", assembly.widths),
             output=width,
             where=f"{site.party}.toml: trunk",
             folder=placed.folder,

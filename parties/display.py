@@ -15,6 +15,8 @@ from parties.events import Event
 
 _PLAIN_EVERY_S: Final = 2.0
 _ALIGN_EVERY_S: Final = 10.0
+_STEP_EVERY_S: Final = 10.0
+_TELL_AFTER_S: Final = 2.0
 _COST: Final = ("rows/s", "sent", "received")
 #: The live table's columns, each with the terminal's width from which on there is room for it.
 _COLUMNS: Final = {"epoch": 0, "step": 60, "loss": 0, "rows/s": 90, "sent": 90, "received": 90}
@@ -29,6 +31,47 @@ def readable_bytes(n: float) -> str:
     raise AssertionError  # pragma: no cover - the last unit takes everything
 
 
+def readable_seconds(seconds: float) -> str:
+    """Writes a duration as people read it."""
+    if seconds < 0.95:
+        return f"{seconds:.2g} s"
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 99.5:
+        return f"{minutes:.1f} min" if minutes < 9.95 else f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h"
+
+
+class Progress:
+    """Tells how long a training has still to go, from how far it has come and in which time."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, float] | None = None
+        self._ends: float | None = None
+        self._epochs = 0
+
+    def note(self, event: Event) -> None:
+        """Takes one event in; what is no part of training ends it."""
+        if event["event"] in ("phase", "done", "failed"):
+            self._ends = None
+        if event["event"] not in ("step", "epoch"):
+            return
+        now, share = time.monotonic(), event["epoch"]
+        if event["event"] == "step":
+            share += event["step"] / max(event["steps"], 1) - 1
+        self._epochs = event["epochs"]
+        # The first step counts for nothing: before it, tables are made and others are waited for.
+        began, before = self._began = self._began or (now, share)
+        if share > before and now - began >= _TELL_AFTER_S:
+            self._ends = now + (now - began) * (self._epochs - share) / (share - before)
+
+    def words(self, before: str) -> str:
+        """Says how long it is to the last epoch, with `before` before it; nothing while that is unknown."""
+        left = self._ends - time.monotonic() if self._ends is not None else 0.0
+        return f"{before}about {readable_seconds(left)} to epoch {self._epochs}" if left > 0 else ""
+
+
 class Display:
     """Shows the events of one or all parties; use it in a `with` block, as the sink of a run."""
 
@@ -39,6 +82,7 @@ class Display:
         self._printed: dict[str, float] = {}
         self._warned: set[str] = set()
         self._started = time.monotonic()
+        self._progress = Progress()
         self._live = Live(
             console=self._console, get_renderable=self._table, refresh_per_second=8, transient=True
         )
@@ -58,6 +102,7 @@ class Display:
         """Takes one event in."""
         row = self._rows.setdefault(event["party"], {"state": "starting"})
         _SHOW.get(event["event"], _show_nothing)(row, event)
+        self._progress.note(event)
         line = self._line(event)
         if event["event"] == "warning":  # in a run on one machine several parties may say the same
             line = "" if event["text"] in self._warned else line
@@ -82,13 +127,29 @@ class Display:
                 if event["done"] == event["total"]
                 else self._seldom(event["party"], line, _ALIGN_EVERY_S)
             )
-        if event["event"] == "epoch" and event.get("loss") is not None:
-            last = event["epoch"] == event["epochs"]
-            line = _epoch_line(event, self._rows[event["party"]])
-            return line if last else self._seldom("epoch", line)
+        if event["event"] in ("step", "epoch"):
+            return self._training(event)
         if event["event"] == "started":
-            return f"{event['party']}: joined; {_counts(event['rows'])}"
+            return f"{event['party']}: joined; {_counts(event['rows'], event.get('kind', 'rows'))}"
         return _PLAIN.get(event["event"], "").format(**event)
+
+    def _training(self, event: Event) -> str:
+        """Says how training goes; where epochs are long, between their ends too."""
+        if event["event"] == "step":
+            self._printed.setdefault("step", time.monotonic())
+            if event["loss"] is None and len(self._rows) > 1:
+                return ""  # the label party says it for all
+            place = f"epoch {event['epoch']}/{event['epochs']}, step {event['step']}/{event['steps']}"
+            line = f"{event['party']}: {place}{self._progress.words(', ')}"
+            return self._seldom("step", line, _STEP_EVERY_S)
+        if event.get("loss") is None and not event.get("valid"):
+            return ""
+        line = _epoch_line(event, self._rows[event["party"]]) + self._progress.words("; ")
+        is_last = event["epoch"] == event["epochs"]
+        line = self._seldom("epoch", line, 0.0 if is_last else _PLAIN_EVERY_S)
+        if line:
+            self._printed["step"] = time.monotonic()
+        return line
 
     def _seldom(self, topic: str, line: str, every_s: float = _PLAIN_EVERY_S) -> str:
         now = time.monotonic()
@@ -110,7 +171,7 @@ class Display:
         for line, row in zip(lines, self._rows.values(), strict=True):
             # As text: a cell that is a string would be read for markup, and an error may hold "[label]".
             table.add_row(*map(Text, [*line, row["state"]]))
-        table.caption = f"{time.monotonic() - self._started:.0f} s"
+        table.caption = f"{time.monotonic() - self._started:.0f} s{self._progress.words(', ')}"
         return table
 
 
@@ -122,9 +183,8 @@ def _epoch_line(event: Event, row: dict[str, Any]) -> str:
         f"{row[name]} rows/s" if name == "rows/s" else f"{name} {row[name]}" for name in _COST if name in row
     ]
     cost = f"; {', '.join(known)}" if known else ""
-    return (
-        f"{event['party']}: epoch {event['epoch']}/{event['epochs']}, loss {event['loss']:.4f}{scored}{cost}"
-    )
+    loss = f", loss {event['loss']:.4f}" if event.get("loss") is not None else ""
+    return f"{event['party']}: epoch {event['epoch']}/{event['epochs']}{loss}{scored}{cost}"
 
 
 def _show_nothing(row: dict[str, Any], event: Event) -> None:
@@ -207,7 +267,7 @@ def _names(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _counts(rows: dict[str, int]) -> str:
+def _counts(rows: dict[str, int], kind: str) -> str:
     if "all" in rows:
-        return f"{rows['all']} rows"
-    return ", ".join(f"{count} {name}" for name, count in rows.items()) + " rows" if rows else "no rows"
+        return f"{rows['all']} {kind}"
+    return ", ".join(f"{count} {name}" for name, count in rows.items()) + f" {kind}" if rows else f"no {kind}"

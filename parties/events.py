@@ -4,7 +4,7 @@
 {"event": "waiting", "party", "for": [...], "seconds"} nothing to do but wait
 {"event": "stranger", "party", "key"}                  someone was turned away
 {"event": "align", "party", "done", "total"}           the rows that all share are being looked for
-{"event": "started", "party", "rows"}                  all hold the same rows; the protocol begins
+{"event": "started", "party", "rows", "kind"}          all hold the same rows; the protocol begins
 {"event": "step", "party", "epoch", "epochs", "step", "steps", "loss", "rows_per_s", "sent", "received"}
 {"event": "epoch", "party", "epoch", "epochs", "loss", "valid", "best"}
 {"event": "phase", "party", "phase"}                   something else takes time
@@ -79,7 +79,8 @@ class RunJournal:
         if now < self._next_step_at:
             return
         # The first step has no rate: what came before it was waiting, not training.
-        rate = self._rows / max(now - self._rows_since, 1e-9) if self._rows_since is not None else None
+        known = self._rows and self._rows_since is not None  # a coordinator is told of no ratings
+        rate = self._rows / max(now - (self._rows_since or 0.0), 1e-9) if known else None
         self._rows, self._rows_since, self._next_step_at = 0, now, now + _STEP_EVERY_S
         event = {"epoch": epoch, "step": step, "steps": steps, "loss": loss, "rows_per_s": rate}
         self._tell("step", epochs=self._epochs, **event, **self._bytes())

@@ -9,6 +9,8 @@ from parties.assembly import Assembly
 from parties.seat import (
     Part,
     build_bottom,
+    build_layers,
+    given,
     hold,
     hold_for_prediction,
     learner_of,
@@ -33,14 +35,17 @@ def feature_part(assembly: Assembly, name: str, shared: Shared, journal: Journal
     holding = hold(job, placed, shared, scratch)
     assert holding.preparation is not None  # noqa: S101 - the assembly has columns for it
     bottom = learner_of(job, placed.site, build_bottom(job, placed, holding.preparation))
+    layers = build_layers(assembly, name)
     rows, plan = rows_of(job, holding), plan_of(job)
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        train = assembly.protocol.roles["feature"]
-        return await train(line, session=session, bottom=bottom, rows=rows, plan=plan, journal=journal)
+        train, more = assembly.protocol.roles["feature"], given(assembly, layers)
+        return await train(
+            line, session=session, bottom=bottom, rows=rows, plan=plan, journal=journal, **more
+        )
 
     saved = {"preparation": holding.preparation.to_json()}
-    return Part(name, role, {"bottom": bottom}, holding, saved)
+    return Part(name, role, {"bottom": bottom, **layers}, holding, saved)
 
 
 def feature_predictor(
@@ -57,10 +62,11 @@ def feature_predictor(
     holding = hold_for_prediction(placed, job, shared, trained.preparation)
     bottom = learner_of(job, placed.site, build_bottom(job, placed, trained.preparation), training=False)
     bottom.load_weights(trained.weights["bottom"])
+    layers = build_layers(assembly, name, trained.weights)
     rows = rows_of(job, holding)
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        predict = assembly.protocol.predictors["feature"]
-        return await predict(line, session=session, bottom=bottom, rows=rows, journal=journal)
+        predict, more = assembly.protocol.predictors["feature"], given(assembly, layers)
+        return await predict(line, session=session, bottom=bottom, rows=rows, journal=journal, **more)
 
-    return Part(name, role, {"bottom": bottom}, holding)
+    return Part(name, role, {"bottom": bottom, **layers}, holding)

@@ -6,13 +6,16 @@ import datetime
 import time
 from typing import Any
 
+from parties import rated
 from parties.alone import train_alone
 from parties.assembly import Assembly
 from parties.events import RunJournal
 from parties.label import LabelPart
-from parties.seat import Played
+from parties.participant import RatingsPart
+from parties.seat import Part, Played
 from parties.summary import (
     LEDGER_FILE,
+    NOT_MEASURED,
     PREDICTIONS_FILE,
     RECORD_FILE,
     REPORT_FILE,
@@ -47,7 +50,7 @@ def finish(
     assert ledger is not None  # noqa: S101 - it was set before the role began
     journal.keep_best(part.learners)
     write_json(folder / LEDGER_FILE, ledger.rows())
-    if not isinstance(part, LabelPart) or outcome is None:
+    if part.name != assembly.reporter or outcome is None:
         result: dict[str, Any] = {
             "status": "finished",
             "run": assembly.job.name,
@@ -56,18 +59,37 @@ def finish(
             "rows": part.counts,
             "table_rows": {part.name: part.table_rows},
             "metrics": {},
+            "own": outcome if isinstance(part, RatingsPart) else {},
             "alone": {},
             "seconds": round(time.perf_counter() - clock, 3),
             "bytes": {part.name: traffic(ledger)},
-            "notes": journal.warnings,
+            "notes": [*assembly.notes, *journal.warnings],
             "report": None,
         }
         write_json(folder / RESULT_FILE, result)
         return result
-    journal.phase("training alone, to compare")
     seconds = time.perf_counter() - clock
-    course = Course(started, seconds, ledger, _alone(assembly, part))
+    if not isinstance(part, LabelPart):
+        return _write_coordinator(assembly, part, outcome, journal, Course(started, seconds, ledger, {}))
+    alone = dict(NOT_MEASURED)
+    if assembly.job.alone:
+        journal.phase("training alone, to compare")
+        alone = _alone(assembly, part)
+    course = Course(started, seconds, ledger, alone)
     return _write_label_party(assembly, part, outcome, journal, course)
+
+
+def _write_coordinator(
+    assembly: Assembly, part: Part, outcome: rated.RatedOutcome, journal: RunJournal, course: Course
+) -> dict[str, Any]:
+    """Writes what a recommendation leaves at the coordinator."""
+    folder, record = journal.folder, rated.record_of(assembly, outcome, course)
+    write_json(folder / RECORD_FILE, record)
+    journal.phase("drawing the report")
+    write_report(folder, record)
+    result = rated.result_of(assembly, part, outcome, course) | {"report": REPORT_FILE}
+    write_json(folder / RESULT_FILE, result)
+    return result
 
 
 def _alone(assembly: Assembly, part: LabelPart) -> dict[str, Any]:

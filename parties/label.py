@@ -16,6 +16,8 @@ from parties.seat import (
     Holding,
     Part,
     build_bottom,
+    build_layers,
+    given,
     hold,
     hold_for_prediction,
     in_site,
@@ -62,6 +64,7 @@ def label_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, 
     rows = rows_of(job, holding, y)
     own = _own_bottom(assembly, placed, holding.preparation)
     joint = joint_learner(assembly, placed)
+    layers = build_layers(assembly, name)
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
         return await assembly.protocol.roles["label"](
@@ -73,12 +76,13 @@ def label_part(assembly: Assembly, name: str, shared: Shared, journal: Journal, 
             task=job.task,
             plan=plan_of(job),
             journal=journal,
+            **given(assembly, layers),
         )
 
     return LabelPart(
         name=name,
         role=role,
-        learners={"joint": joint} | ({"own": own} if own else {}),
+        learners={"joint": joint, **layers} | ({"own": own} if own else {}),
         holding=holding,
         saved={
             "preparation": holding.preparation.to_json() if holding.preparation else None,
@@ -105,13 +109,14 @@ def label_predictor(
     joint.load_weights(trained.weights["joint"])
     if own:
         own.load_weights(trained.weights["own"])
+    layers = build_layers(assembly, name, trained.weights)
     rows = rows_of(job, holding)
 
     async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
-        predict = assembly.protocol.predictors["label"]
-        return await predict(line, session=session, own=own, joint=joint, rows=rows, journal=journal)
+        predict, more = assembly.protocol.predictors["label"], given(assembly, layers)
+        return await predict(line, session=session, own=own, joint=joint, rows=rows, journal=journal, **more)
 
-    return Part(name, role, {"joint": joint}, holding)
+    return Part(name, role, {"joint": joint, **layers}, holding)
 
 
 def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelCode, torch.Tensor]:
@@ -121,13 +126,15 @@ def coded_labels(job: Job, placed: PlacedSite, holding: Holding) -> tuple[LabelC
         DataError: if a label cannot be used.
     """
     shared = holding.shared
+    task = job.task
     assert placed.site.label is not None  # noqa: S101 - checked with the assembly
+    assert task != "recommendation"  # noqa: S101 - that has no label party
     with in_site(placed):
-        column = read_labels(shared, task=job.task)
+        column = read_labels(shared, task=task)
         code = fit_labels(
             column,
             holding.splits["train"],
-            task=job.task,
+            task=task,
             classes=job.classes,
             positive=placed.site.label.positive,
         )
@@ -166,7 +173,7 @@ def _joint_network(assembly: Assembly, placed: PlacedSite) -> torch.nn.Module:
     job = assembly.job
     coordinators = job.with_role("coordinator")
     if not coordinators:
-        return build_joint(assembly, placed, widths_of(assembly))
+        return build_joint(assembly, placed, assembly.joint_widths)
     width = job.parties[coordinators[0]].width
     assert width is not None  # noqa: S101 - checked with the assembly
     with RngStream(seed_of(job, placed.site, "head")):
@@ -207,10 +214,3 @@ def _own_bottom(
         return None
     network = build_bottom(assembly.job, placed, preparation)
     return learner_of(assembly.job, placed.site, network, training=training)
-
-
-def widths_of(assembly: Assembly) -> dict[str, int]:
-    """Returns each contributor's cut width: the feature parties, last the label party if it has columns."""
-    parties = assembly.job.parties
-    names = [*assembly.job.with_role("feature"), *assembly.job.with_role("label")]
-    return {name: width for name in names if (width := parties[name].width) is not None}

@@ -21,6 +21,7 @@ from parties.assembly import Assembly
 from parties.cores import share_of_cores, threads_for
 from parties.events import Event, RunJournal, Sink
 from parties.finishing import finish, now
+from parties.fitting import DISPENSABLE
 from parties.party import predictor_seat, take_seat
 from parties.seat import Played, Seat
 from parties.trained import Trained
@@ -94,8 +95,7 @@ def predict_in_process(assembly: Assembly, trained: Mapping[str, Trained], sink:
             name: predictor_seat(assembly, name, trained[name], sink, keys[name])
             for name in assembly.job.parties
         }
-        label = assembly.job.with_role("label")[0]
-        played: Played = _rehearse(seats).results[label]
+        played: Played = _rehearse(seats).results[assembly.reporter]
         return played
 
 
@@ -163,6 +163,7 @@ def _start(assembly: Assembly, name: str, into: Path, keys: KeyPair, events: que
         "party": name,
         "job": assembly.job.model_dump(mode="json"),
         "site": placed.site.model_dump(mode="json"),
+        "notes": assembly.notes,
         "folder": str(placed.folder),
         "into": str(into.resolve()),
         "keys": {"public": keys.public, "secret": keys.secret},
@@ -211,7 +212,8 @@ def _follow(assembly: Assembly, children: dict[str, _Child], events: queue.Queue
 
 def _can_go(assembly: Assembly, child: _Child) -> bool:
     """Tells whether the others can go on without a party that has failed."""
-    return assembly.job.on_absence == "continue" and assembly.job.parties[child.party].role == "feature"
+    job = assembly.job
+    return job.on_absence == "continue" and job.parties[child.party].role in DISPENSABLE
 
 
 def _heed(assembly: Assembly, children: dict[str, _Child], event: Event, sink: Sink) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from parties.aligning import (
+    Aligned,
     Opened,
     agree,
     check_enough,
@@ -18,15 +21,18 @@ from parties.aligning import (
     in_common,
     open_rows,
     open_to_predict,
+    order_in_common,
 )
-from parties.assembly import Assembly
+from parties.assembly import Assembly, PlacedSite
 from parties.coordinator import coordinator_part, coordinator_predictor
 from parties.events import RunJournal, Sink, Telling
 from parties.feature import feature_part, feature_predictor
 from parties.finishing import finish, now
 from parties.label import joint_learner, label_part, label_predictor
-from parties.seat import Part, Played, Seat, kinds_of, session_of, stream_of, try_out
+from parties.participant import open_ratings, participant_opening
+from parties.seat import Opening, Part, Played, Seat, kinds_of, noise_of, session_of, stream_of, try_out
 from parties.trained import Trained, write_documents
+from vfl.config.job import Job
 from vfl.data.gather import Shared
 from vfl.errors import ConfigError, Interrupted, VflError
 from vfl.journal import Journal
@@ -77,33 +83,65 @@ def take_seat(
     """
     job, placed = assembly.job, assembly.sites[name]
     journal = RunJournal(name, folder, sink, epochs=job.epochs, tensorboard=placed.site.log.tensorboard)
-
-    def make(shared: Shared | None) -> Part:
-        part = make_part(assembly, name, shared, journal, folder)
-        journal.saved = {"saved": part.saved, "site_folder": str(placed.folder)}
-        return part
-
-    opened = open_rows(placed) if placed.site.table else None
-    made: Part | None = None
-    if opened is None:
-        made = make(None)
-    elif assembly.alignment is None:
-        made = make(in_common(job, opened))
-    else:
-        try_out(job, placed, opened)
-        if job.parties[name].role == "label":
-            joint_learner(assembly, placed)
+    opening = _opening(assembly, name, journal, folder)
+    made = _made_now(assembly, opening)
     journal.stream = stream_of(job, placed.site)
     write_documents(folder, job, placed)
 
     async def role(line: Line) -> Played:
         nonce = await agree(line, assembly)
         journal.begin_session(nonce.hex())
-        session = session_of(assembly, name, nonce, keys)
-        part = made or await _made(line, assembly, session, opened, job.min_rows, make, sink)
+        session = replace(session_of(assembly, name, nonce, keys), noise=noise_of(job, placed.site))
+        part = made or await _made(line, assembly, session, opening, sink)
+        journal.saved = {"saved": part.saved, "site_folder": str(placed.folder)}
         return await _play(line, assembly, session, part, sink)
 
     return Seat(name, role, kinds_of(assembly), journal.stream), journal
+
+
+def _opening(assembly: Assembly, name: str, journal: Journal, folder: Path) -> Opening:
+    """Opens what a party trains on, as its role says."""
+    job, placed = assembly.job, assembly.sites[name]
+    role = job.parties[name].role
+    if role == "participant":
+        return participant_opening(assembly, name, journal)
+    if placed.site.table is None:
+        return Opening(lambda _: make_part(assembly, name, None, journal, folder))
+    opened = open_rows(placed)
+
+    def try_it() -> None:
+        try_out(job, placed, opened)
+        if role == "label":
+            joint_learner(assembly, placed)
+
+    return _rows_opening(
+        job, opened, job.min_rows, lambda shared: make_part(assembly, name, shared, journal, folder), try_it
+    )
+
+
+def _rows_opening(
+    job: Job,
+    opened: Opened,
+    least: int,
+    make: Callable[[Shared], Part],
+    try_it: Callable[[], None] = lambda: None,
+) -> Opening:
+    def make_of(places: np.ndarray | None) -> Part:
+        shared = in_common(job, opened, places)
+        if places is not None:
+            table = opened.table.source
+            check_enough(job, table, len(shared.ids), shared.of, least, opened.ids[0])
+        return make(shared)
+
+    return Opening(make_of, opened.ids, try_it)
+
+
+def _made_now(assembly: Assembly, opening: Opening) -> Part | None:
+    """Makes a part that needs nobody else; of one that does, tries out what can be."""
+    if opening.ids is None or assembly.alignment is None:
+        return opening.make(None)
+    opening.try_out()
+    return None
 
 
 def make_part(assembly: Assembly, name: str, shared: Shared | None, journal: Journal, scratch: Path) -> Part:
@@ -125,25 +163,16 @@ def make_part(assembly: Assembly, name: str, shared: Shared | None, journal: Jou
     return make(assembly, name, shared, journal, scratch)
 
 
-async def _made(
-    line: Line,
-    assembly: Assembly,
-    session: Session,
-    opened: Opened | None,
-    least: int,
-    make: Callable[[Shared], Part],
-    sink: Sink,
-) -> Part:
-    assert opened is not None  # noqa: S101 - who has no rows has its part already
-    shared = await find_shared(line, assembly, session, opened, sink)
-    check_enough(assembly.job, shared, least, opened.ids[0])
-    sink({"event": "phase", "party": line.me, "phase": "reading its columns"})
-    return make(shared)
+async def _made(line: Line, assembly: Assembly, session: Session, opening: Opening, sink: Sink) -> Part:
+    assert opening.ids is not None  # noqa: S101 - who has nothing to look for has its part already
+    places = await find_shared(line, assembly, session, opening.ids, sink)
+    sink({"event": "phase", "party": line.me, "phase": "reading its table"})
+    return opening.make(places)
 
 
 async def _play(line: Line, assembly: Assembly, session: Session, part: Part, sink: Sink) -> Played:
-    await compare_rows(line, assembly, part.holding.shared if part.holding else None, session)
-    sink({"event": "started", "party": line.me, "rows": part.counts})
+    await compare_rows(line, assembly, part.marks, session, part.source)
+    sink({"event": "started", "party": line.me, "rows": part.counts, "kind": part.kind})
     return Played(part, await part.role(line, session))
 
 
@@ -202,45 +231,59 @@ def predictor_seat(
     def make(shared: Shared) -> Part:
         return (label_predictor if is_label else feature_predictor)(assembly, name, shared, trained, journal)
 
-    opened = open_to_predict(placed, trained.preparation) if placed.site.table else None
-    made: Part | None = None
-    if opened is None:
-        made = coordinator_predictor(assembly, name, trained, journal)
-    elif assembly.alignment is None:
-        made = make(in_common(job, opened))
+    if placed.site.table is None:
+        opening = Opening(lambda _: coordinator_predictor(assembly, name, trained, journal))
+    else:
+        opening = _rows_opening(job, open_to_predict(placed, trained.preparation), 1, make)
+    made = _made_now(assembly, opening)
 
     async def role(line: Line) -> Played:
         nonce = await agree(line, assembly, trained.facts)
         session = session_of(assembly, name, nonce, keys)
-        part = made or await _made(line, assembly, session, opened, 1, make, sink)
+        part = made or await _made(line, assembly, session, opening, sink)
         return await _play(line, assembly, session, part, sink)
 
     return Seat(name, role, kinds_of(assembly), stream_of(job, placed.site, "prediction"))
 
 
-def align_party(assembly: Assembly, name: str, sink: Sink, connection: Connection) -> Shared | None:
+def align_party(assembly: Assembly, name: str, sink: Sink, connection: Connection) -> Aligned | None:
     """Finds, with the others, the rows of a party's table that all hold, and trains nothing.
 
     Returns:
-        This party's rows; None for a coordinator, which has none.
+        This party's rows, or in a recommendation users or items; None for a coordinator, which has none.
 
     Raises:
         VflError: as its documents, its table, its peers or the network give cause.
     """
 
-    def take() -> tuple[Seat[Shared | None], None]:
+    def take() -> tuple[Seat[Aligned | None], None]:
         placed = assembly.sites[name]
-        opened = open_rows(placed) if placed.site.table else None
+        whole = _to_align(assembly, placed)
 
-        async def role(line: Line) -> Shared | None:
+        async def role(line: Line) -> Aligned | None:
             session = session_of(assembly, name, await agree(line, assembly), connection.keys)
-            shared = await find_shared(line, assembly, session, opened, sink) if opened else None
-            await compare_rows(line, assembly, shared, session)
-            return shared
+            if whole is None:
+                await compare_rows(line, assembly, None, session)
+                return None
+            places = await find_shared(line, assembly, session, whole.ids, sink)
+            ids, marks, _ = order_in_common(assembly.job, whole.ids, places)
+            await compare_rows(line, assembly, marks, session, whole.source)
+            return replace(whole, ids=ids)
 
         return Seat(name, role, kinds_of(assembly), stream_of(assembly.job, placed.site, "alignment")), None
 
     return _connected(assembly, name, sink, connection, take)
+
+
+def _to_align(assembly: Assembly, placed: PlacedSite) -> Aligned | None:
+    """Reads what a party has to align, all of it."""
+    site = placed.site
+    if site.ratings is not None:
+        return open_ratings(assembly, placed).to_align
+    if site.table is None:
+        return None
+    opened = open_rows(placed)
+    return Aligned(opened.table.source, site.rows.id, opened.ids, len(opened.ids))
 
 
 def _connected(

@@ -17,6 +17,7 @@ from parties.seat import Played
 from parties.single import run_predictor
 from parties.summary import csv_text, prediction_columns, write_text
 from parties.trained import JOB_FILE, RESULT_FILE, Trained, load_trained
+from vfl.config.job import Job
 from vfl.data.gather import Shared, read_labels
 from vfl.data.labels import LabelCode, encode_labels
 from vfl.errors import ConfigError, DataError, Refused
@@ -79,8 +80,10 @@ def predict(
         DataError: if a table cannot be used.
         Refused: if the parties' tables hold other rows.
     """
-    trained = _with_tables(_all_trained(Path(run)), tables or {})
-    job = next(iter(trained.values())).job
+    parts = all_trained(Path(run))
+    job = next(iter(parts.values())).job
+    _check_predicts(job, Path(run))
+    trained = _with_tables(parts, tables or {})
     assembly = assemble(job, {name: part.placed for name, part in trained.items()}, f"{run}: {JOB_FILE}")
     try:
         played = predict_in_process(assembly, trained, sink or (lambda event: None))
@@ -108,11 +111,17 @@ def predict_here(run: Path, tables: Mapping[str, Path]) -> Prediction | None:
         with Display([]) as display:
             return predict(run, tables, sink=display)
     part = load_trained(run)
+    _check_predicts(part.job, run)
     name = part.placed.site.party
     trained = _with_tables({name: part}, tables)[name]
     with Display([name]) as display:
         played = run_predictor(trained, display)
     return None if played.result is None else _prediction(trained, played)
+
+
+def _check_predicts(job: Job, run: Path) -> None:
+    if job.task == "recommendation":
+        raise ConfigError(f"{run}: is a recommender: name a user, with vfl recommend {run} --user ID")
 
 
 def _prediction(label: Trained, played: Played) -> Prediction:
@@ -153,7 +162,13 @@ def _with_tables(trained: dict[str, Trained], tables: Mapping[str, str | Path]) 
     return trained
 
 
-def _all_trained(folder: Path) -> dict[str, Trained]:
+def all_trained(folder: Path) -> dict[str, Trained]:
+    """Reads back all parties of a finished run, by name, in the job's order.
+
+    Raises:
+        ConfigError: if the folder is none, or lacks a party.
+        StorageError: if a checkpoint is damaged.
+    """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such run; name a folder under runs/")
     paths = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{JOB_FILE}"))}

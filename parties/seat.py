@@ -83,7 +83,7 @@ class Part:
         name: the party.
         role: its dialogue, once the session is open.
         learners: its networks by name.
-        holding: its rows; None for a coordinator.
+        holding: its rows; None for a party that has none.
         saved: what prediction needs beside the weights; JSON.
     """
 
@@ -95,9 +95,24 @@ class Part:
 
     @property
     def held(self) -> Holding:
-        """The rows of a party that has some."""
+        """The rows of a party that has columns."""
         assert self.holding is not None  # noqa: S101 - only of a party with a table is it asked
         return self.holding
+
+    @property
+    def marks(self) -> np.ndarray | None:
+        """[m] The keyed hashes of what all parties hold, in order; None at a coordinator."""
+        return self.holding.shared.digests if self.holding else None
+
+    @property
+    def source(self) -> str:
+        """How errors call what `marks` are of."""
+        return self.holding.shared.table.source if self.holding else ""
+
+    @property
+    def kind(self) -> str:
+        """What is counted."""
+        return "rows"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -108,6 +123,21 @@ class Part:
     def table_rows(self) -> int:
         """How many rows the party's table has; 0 without one."""
         return self.holding.shared.of if self.holding else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """Is what a party has at hand before it knows whom it shares.
+
+    Attributes:
+        make: makes its part, of what the others hold too: of these places among `ids`; None for all.
+        ids: [n] what is looked for at the others; None at a coordinator, which has nothing.
+        try_out: finds what is wrong here before others wait.
+    """
+
+    make: Callable[[np.ndarray | None], Part]
+    ids: np.ndarray | None = None
+    try_out: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -145,7 +175,7 @@ def split_shared(job: Job, shared: Shared) -> dict[str, np.ndarray]:
     Raises:
         DataError: if they are too few for the job.
     """
-    check_enough(job, shared, job.min_rows)
+    check_enough(job, shared.table.source, len(shared.ids), shared.of, job.min_rows)
     fractions = {"valid": job.split.valid, "test": job.split.test}
     splits = split_rows(shared.ids, fractions, derive_key(job.seed, "split"))
     n_train = len(splits["train"])
@@ -163,7 +193,7 @@ def hold_for_prediction(placed: PlacedSite, job: Job, shared: Shared, saved: Pre
     Raises:
         DataError: if a value cannot be used, or no row is shared.
     """
-    check_enough(job, shared, 1)
+    check_enough(job, shared.table.source, len(shared.ids), shared.of, 1)
     splits = {"all": np.arange(len(shared.ids), dtype=np.int64)}
     if saved is None:
         return Holding(shared, splits, None, None)
@@ -266,6 +296,36 @@ def learner_of(job: Job, site: Site, network: torch.nn.Module, *, training: bool
     return Learner(network, optimizer, schedule, every, device=device, clip_norm=job.clip_norm)
 
 
+def build_layers(
+    assembly: Assembly, name: str, trained: Mapping[str, Mapping[str, torch.Tensor]] | None = None
+) -> dict[str, Learner]:
+    """Builds a party's networks that are the protocol's own, if it has any.
+
+    Args:
+        assembly: the job and this party's site.
+        name: the party.
+        trained: its weights by network; None for a training, which begins without.
+
+    Raises:
+        ConfigError: if the weights are of other networks.
+    """
+    make, job = assembly.protocol.layers, assembly.job
+    if make is None:
+        return {}
+    with RngStream(seed_of(job, assembly.sites[name].site, "layers")):
+        networks = make(assembly.options, job.parties[name].role, assembly.widths)
+    layers = {layer: Learner(network) for layer, network in networks.items()}
+    for layer, learner in layers.items():
+        if trained is not None:
+            learner.load_weights(trained.get(layer, {}))
+    return layers
+
+
+def given(assembly: Assembly, layers: Mapping[str, Learner]) -> dict[str, Any]:
+    """Returns what a role is given of the protocol's own networks, as keywords."""
+    return {} if assembly.protocol.layers is None else {"layers": layers}
+
+
 def session_of(assembly: Assembly, name: str, nonce: bytes, keys: KeyPair | None) -> Session:
     """Returns a run as one of its parties sees it, once all have agreed on its name."""
     session = replace(assembly.session(name), nonce=nonce)
@@ -288,6 +348,15 @@ def kinds_of(assembly: Assembly) -> tuple[type[Message], ...]:
 def stream_of(job: Job, site: Site, purpose: str = "training") -> RngStream:
     """Returns a party's random state."""
     return RngStream(seed_of(job, site, purpose), build_device(site.device, f"{site.party}.toml"))
+
+
+def noise_of(job: Job, site: Site) -> bytes | None:
+    """Returns what the noise in a party's results follows from, so that a run can be repeated bit for bit.
+
+    Only a run whose parties all follow from the job's seed can be: one person runs them all. A party with a
+    seed of its own hides what it draws from others, and draws its noise afresh.
+    """
+    return None if site.seed is not None else seed_of(job, site, "noise").to_bytes(8, "little")
 
 
 def seed_of(job: Job, site: Site, purpose: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from parties.aligning import Aligned
 from parties.assembly import Assembly, PlacedSite, assemble, check_network, is_loopback
 from parties.cores import share_of_cores, threads_for
 from parties.events import Sink
@@ -14,10 +15,10 @@ from parties.folder import Staging
 from parties.keys import read_secret
 from parties.party import Connection, align_party, predict_party, train_party
 from parties.seat import Played
+from parties.sources import with_data_at_hand
 from parties.summary import REPORT_FILE
 from parties.trained import Trained
 from vfl.config.job import Job
-from vfl.data.gather import Shared
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def run_party(job: Job, placed: PlacedSite, out: Path, sink: Sink) -> PartyResul
     site = placed.site
     assembly = assemble(job, {site.party: placed}, between_hosts=True)
     connection = connection_of(assembly, placed)
+    assembly = with_data_at_hand(assembly, sink)
     staging = Staging(out, job.name)
     try:
         with threads_for(site.threads or _share(assembly, connection)):
@@ -65,7 +67,7 @@ def run_predictor(trained: Trained, sink: Sink) -> Played:
         return predict_party(assembly, placed.site.party, trained, sink, connection)
 
 
-def run_alignment(job: Job, placed: PlacedSite, sink: Sink) -> Shared | None:
+def run_alignment(job: Job, placed: PlacedSite, sink: Sink) -> Aligned | None:
     """Finds this party's shared rows with the others over the network; None for a coordinator.
 
     Raises:

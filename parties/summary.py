@@ -1,4 +1,7 @@
-"""What a finished run says of itself: each party's ledger, the label party's result, tables and report."""
+"""What a finished run says of itself: each party's ledger, the label party's result, tables and report.
+
+What a recommendation says stands in `parties.rated`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ from vfl.wire.ledger import Ledger
 
 LEDGER_FILE, REPORT_FILE, RECORD_FILE = "ledger.json", "report.html", "record.json"
 PREDICTIONS_FILE: Final = "predictions.csv"
+#: In the place of scores alone, where the job asks for none.
+NOT_MEASURED: Final[dict[str, Any]] = {"kind": "not measured", "test": {}}
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def result_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
         "alone": course.alone,
         "seconds": round(course.seconds, 3),
         "bytes": {part.name: traffic(course.ledger)},
-        "notes": _notes(assembly, outcome),
+        "notes": notes_of(assembly, outcome.notes),
         "report": None,
     }
 
@@ -136,14 +141,10 @@ def record_of(assembly: Assembly, part: LabelPart, outcome: Outcome, course: Cou
         "test": _held_out(job.task, outcome),
         "learned": [{"party": who, "learns": what} for who, what in assembly.learned],
         "ledger": course.ledger.rows(),
-        "versions": {
-            "vfl": vfl.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "seed": job.seed,
         "aligned": {"by": job.align, "of": part.table_rows},
-        "notes": _notes(assembly, outcome),
+        "notes": notes_of(assembly, outcome.notes),
     }
 
 
@@ -197,12 +198,21 @@ def prediction_columns(code: LabelCode, output: np.ndarray) -> tuple[list[str], 
     return ["prediction", *(f"p_{name}" for name in code.classes)], [names, *chances.T.tolist()]
 
 
-def _notes(assembly: Assembly, outcome: Outcome) -> list[str]:
+def notes_of(assembly: Assembly, notes: Iterable[str]) -> list[str]:
     """Says what a reader of the scores should know, each thing once for all parties."""
     if all(party.public_key for party in assembly.job.parties.values()):
-        return list(outcome.notes)
+        return [*assembly.notes, *notes]
     clear = "The job lists no public keys: links were in clear text, and no party could prove who it is."
-    return [clear, *outcome.notes]
+    return [*assembly.notes, clear, *notes]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that scores may hang on."""
+    return {
+        "vfl": vfl.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def _held_out(task: str, outcome: Outcome) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from parties.assembly import PlacedSite
 from vfl.config.job import Fact, Job
 from vfl.config.load import load_job, load_site, write_document
+from vfl.config.site import is_file
 from vfl.data.labels import LabelCode
 from vfl.data.preparation import Preparation
 from vfl.errors import ConfigError, StorageError
@@ -31,6 +32,8 @@ class Trained:
     weights: Mapping[str, Mapping[str, Tensor]]
     preparation: Preparation | None
     code: LabelCode | None
+    saved: Mapping[str, Any]
+    """What else its part kept beside the weights."""
     session: str
     """The name of the training that the weights come from, one for all its parties."""
     epoch: int | None
@@ -50,12 +53,13 @@ def write_documents(folder: Path, job: Job, placed: PlacedSite) -> None:
     """Writes the resolved job and site into a party's folder, so that it stands for itself."""
     write_document(folder / JOB_FILE, job)
     # Relative paths begin at the site's folder, and this copy stands elsewhere.
-    table = placed.site.table
-    if table is not None and table.is_file:
-        table = table.model_copy(update={"source": os.path.join(placed.folder, table.source)})
     secret = placed.site.secret_key and os.path.join(placed.folder, placed.site.secret_key)
-    moved = placed.site.model_copy(update={"table": table, "secret_key": secret})
-    write_document(folder / SITE_FILE, moved)
+    moved: dict[str, Any] = {"secret_key": secret}
+    for key in ("table", "ratings", "catalogue"):
+        entry = getattr(placed.site, key)
+        if entry is not None and is_file(entry.source):
+            moved[key] = entry.model_copy(update={"source": os.path.join(placed.folder, entry.source)})
+    write_document(folder / SITE_FILE, placed.site.model_copy(update=moved))
     (folder / SITE_FILE).chmod(0o600)  # it holds the seed of this party's weights
 
 
@@ -98,6 +102,7 @@ def load_trained(folder: Path) -> Trained:
         weights=best.tensors,
         preparation=Preparation.from_json(preparation) if preparation else None,
         code=LabelCode.from_json(code) if code else None,
+        saved=saved,
         session=best.state["session"],
         epoch=best.state["epoch"],
         absent=tuple(absent),

@@ -16,6 +16,18 @@ group `vfl.protocols`. It holds, in this order:
 - one `async def` a role, in `ROLES` for training and `PREDICTORS` for prediction; `vfl/session.py` tells
   it who takes part.
 
+It may hold further plain functions, for what few protocols need; `widths` are those of the feature parties in
+the job's order, then the label party's if it has columns:
+
+- `layers(config, role, widths)`, networks of the protocol's own by name, none called bottom, own, joint or
+  trunk. They are kept with the party's other networks, and its role and its predictor are given them as
+  `layers`: learners without an optimiser, on the CPU;
+- `joint_widths(config, widths)`, what of each party arrives at the label party's cut, where that is not what
+  the party brings;
+- `step_seconds(session, *, cores, steps, seconds=1.0)`, which measures this machine for about so many
+  seconds and returns a function of a step's rows, and of whether it learns, that gives the seconds that
+  such a step takes all parties, each with that many cores, in a training of so many steps.
+
 `load` reads all that into a `Protocol`. No protocol imports another.
 
 An alignment is a dialogue of another kind, which comes before a protocol: it finds out which rows all
@@ -36,6 +48,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from pydantic import BaseModel
+from torch import nn
 
 from vfl.config.load import suggestion
 from vfl.errors import ConfigError, RoleError
@@ -46,8 +59,12 @@ ENTRY_POINTS: Final = "vfl.protocols"
 _ALIGNMENTS: Final = ("ids", "psi")
 _ALIGNMENT_PARTS: Final = ("MESSAGES", "MOST_PARTIES", "ROLES", "align")
 _PARTS: Final = ("Config", "MESSAGES", "HUB", "ROLES", "PREDICTORS", "check_roster", "step_bytes")
+_HOOKS: Final = ("layers", "joint_widths", "step_seconds")
 _ARROW: Final = re.compile(r"\s{2,}([\w|]+) --(\w+)--> ([\w|]+)")
 _LEARNS: Final = re.compile(r"^ {4}([^\s:][^:\n]*): (.+(?:\n {5,}.+)*)$", re.MULTILINE)
+
+StepSeconds = Callable[[int, bool], float]
+"""Gives the seconds of a step of so many rows, and of whether it learns."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,12 @@ class Protocol:
     """Whether it can go on without a party that vanishes."""
     roles: Mapping[str, Callable[..., Any]]
     predictors: Mapping[str, Callable[..., Any]]
+    layers: Callable[..., Mapping[str, nn.Module]] | None = None
+    """Makes a role's networks that are the protocol's own; None where it has none."""
+    joint_widths: Callable[..., Mapping[str, int]] | None = None
+    """Tells the widths at the label party's cut; None where they are those that the parties bring."""
+    step_seconds: Callable[..., StepSeconds] | None = None
+    """Estimates the time of a step; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +119,13 @@ def load(name: str) -> Protocol:
     """Loads one protocol.
 
     Raises:
-        ConfigError: if there is none of that name.
+        ConfigError: if there is none of that name, or it needs what is not installed.
         RoleError: if its module lacks a part.
     """
     if name not in names():
         raise ConfigError(f"protocol = {name!r}: there is no such protocol; {suggestion(name, names())}")
     if name in _own_names():
-        return describe(name, importlib.import_module(f"{__name__}.{name}"))
+        return describe(name, _own_module(name))
     entry = next(entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name)
     try:
         module = entry.load()
@@ -164,11 +187,25 @@ def describe(name: str, module: ModuleType) -> Protocol:
         goes_on=getattr(module, "GOES_ON", False),
         roles=module.ROLES,
         predictors=module.PREDICTORS,
+        **{hook: getattr(module, hook, None) for hook in _HOOKS},
     )
     faults = list(_disagreements(protocol))
     if faults:
         raise RoleError(f"protocol {name}: {'; '.join(faults)}; make its docstring and its parts agree")
     return protocol
+
+
+def _own_module(name: str) -> ModuleType:
+    """Imports a module of this folder; what it needs beyond the package itself is an extra of its name."""
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("vfl", "protocols"):
+            raise
+        raise ConfigError(
+            f"protocol = {name!r}: needs {error.name}, which is not installed: "
+            f'pip install "vfl-framework[{name}]", or in a checkout ".[{name}]"'
+        ) from error
 
 
 def _own_names() -> set[str]:

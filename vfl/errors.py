@@ -85,6 +85,10 @@ class StorageError(LocalError):
     reason = "storage"
 
 
+class WorkerLost(LocalError):
+    """Is raised where a further process of this party has ended before its time."""
+
+
 class RoleError(LocalError):
     """Is raised where a role asks its line for something illegal: a fault in a protocol."""
 

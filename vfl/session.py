@@ -34,6 +34,9 @@ class Session:
         options: the protocol's own `Config`.
         secret_key: this party's own secret key, 32 bytes, that belongs to its identity; None without one.
         goes_on: whether the run goes on without a party that vanishes, as the job says.
+        noise: what the noise that this party leaves in its results follows from; None draws it afresh.
+            Keys, masks and all else that is only to hide never follow from it.
+        batch_size: rows a training batch, as the job says; 0 where that is not known.
     """
 
     me: str
@@ -43,6 +46,8 @@ class Session:
     options: Any = None
     secret_key: bytes | None = field(default=None, repr=False)
     goes_on: bool = False
+    noise: bytes | None = field(default=None, repr=False)
+    batch_size: int = 0
 
     def with_role(self, role: str) -> list[str]:
         """Lists the parties of one role, in the job's order."""

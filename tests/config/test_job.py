@@ -139,3 +139,55 @@ def test_flattening_keeps_every_value(value: object) -> None:
         return [inner]
 
     assert sorted(map(repr, flatten({"k": value}).values())) == sorted(map(repr, leaves(value)))
+
+
+RATED: dict[str, Any] = {
+    "name": "films",
+    "protocol": "fedmmf",
+    "task": "recommendation",
+    "scale": [0.5, 5.0],
+    "epochs": 3,
+    "parties": {"north": {"role": "participant"}, "carol": {"role": "coordinator"}},
+}
+
+
+def test_a_recommendation_needs_no_batch_size_and_compares_scale_and_split() -> None:
+    facts = Job.model_validate(RATED).facts()
+    assert (facts["scale.0"], facts["scale.1"], facts["split.kind"]) == (0.5, 5.0, "fraction")
+    assert Job.model_validate(RATED | {"split": {"kind": "time"}}).facts() != facts
+
+
+def test_a_recommendation_written_out_with_all_defaults_reads_back() -> None:
+    one = Job.model_validate(RATED)
+    assert Job.model_validate(one.model_dump(mode="json")) == one
+    columns = job()
+    assert Job.model_validate(columns.model_dump(mode="json")) == columns
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("batch_size", 8), ("ahead", 1), ("optimizer", {"name": "SGD"}), ("clip_norm", 2.0)],
+)
+def test_what_networks_are_trained_by_is_refused_for_ratings(key: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=rf"{key} = .* is of no use in a recommendation; leave it out"):
+        Job.model_validate(RATED | {key: value})
+
+
+def test_networks_need_a_batch_size_and_have_no_scale() -> None:
+    unbatched = {key: value for key, value in JOB.items() if key != "batch_size"}
+    with pytest.raises(ValidationError, match="batch_size: is missing; add it"):
+        Job.model_validate(unbatched)
+    with pytest.raises(ValidationError, match="scale is for a recommendation"):
+        job(scale=[1.0, 2.0])
+    with pytest.raises(ValidationError, match=r"split\.kind = 'time' is for a recommendation"):
+        job(split={"kind": "time"})
+
+
+@given(low=st.floats(-10, 10), high=st.floats(-10, 10))
+def test_a_scale_goes_up(low: float, high: float) -> None:
+    document = RATED | {"scale": [low, high]}
+    if low < high:
+        assert Job.model_validate(document).scale == [low, high]
+    else:
+        with pytest.raises(ValidationError, match="the lowest rating, then the highest"):
+            Job.model_validate(document)

@@ -178,7 +178,19 @@ def test_list_names_every_data_set_and_where_its_originals_are(originals: Path) 
     assert found["credit-default"]["labels"] == {"bank": "default"}
 
 
-def test_the_shops_get_their_movies_too(tmp_path: Path) -> None:
+def test_the_shops_get_their_movies_too_and_the_clubs_all_of_them() -> None:
     assert DATASETS["movielens"].files() == [
-        "shop_a", "shop_b", "shop_c", "shop_a_movies", "shop_b_movies", "shop_c_movies",
+        "shop_a", "shop_b", "shop_c", "club_a", "club_b", "club_c",
+        "shop_a_movies", "shop_b_movies", "shop_c_movies", "movies",
     ]  # fmt: skip
+
+
+def test_made_up_ratings_are_written_like_any_and_called_what_they_are(tmp_path: Path) -> None:
+    done = vfl_data("get", "made-ratings", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["club_a", "club_b", "club_c", "movies"]
+    assert "licence: none needed" in done.stderr
+    described = json.loads(vfl_data("list", "--json").stdout)["datasets"]
+    made = next(one for one in described if one["name"] == "made-ratings")
+    assert made["what"].startswith("MADE UP")
+    assert made["where"] == "made by this package"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfl.datasets.vertical import checked_overlap, holders, own_order, split_people, split_ratings
+from vfl.datasets.ratings import split_ratings
+from vfl.datasets.vertical import checked_overlap, holders, own_order, split_people
 from vfl.errors import ConfigError
 
 PARTIES = ["a", "b", "c", "d"]

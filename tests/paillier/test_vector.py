@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, WorkerLost
 from vfl.paillier.exponentiation import products_of_powers
 from vfl.paillier.keys import PrivateKey, make_keys
 from vfl.paillier.obfuscation import Covering, Exact, ShortExponent
@@ -192,8 +195,8 @@ def test_processes_fill_pools_of_every_kind(workers: Workers) -> None:
         of = KEY if kind is Exact else KEY.public
         with Pool(kind(of), 40, workers.obfuscators(of, kind, place=1)) as pool:  # type: ignore[arg-type]
             pool.wait_until_full()
-            drawn_ahead = [pool.draw() for _ in range(40)]
-            assert pool.n_ahead == 40
+            with mock.patch.object(kind, "draw", side_effect=AssertionError("drawn late")):
+                drawn_ahead = [pool.draw() for _ in range(40)]
         assert len(set(drawn_ahead)) == 40
         assert {key_sum for key_sum in map(KEY.decrypt, drawn_ahead)} == {0}
 
@@ -202,7 +205,7 @@ def test_a_worker_that_was_killed_is_an_error_and_no_wait() -> None:
     with Workers(1) as mortal:
         mortal._workers[0]._process.kill()
         mortal._workers[0]._process.wait()
-        with pytest.raises(ChildProcessError, match="has ended"):
+        with pytest.raises(WorkerLost, match="has ended"):
             mortal.products_of_powers([KEY.public.h_s], np.array([[3]]), KEY.public.n_squared)
 
 
@@ -211,6 +214,20 @@ def test_processes_end_when_they_are_no_longer_needed() -> None:
         processes = [worker._process for worker in two._workers]
         assert [process.poll() for process in processes] == [None, None]
     assert [process.returncode for process in processes] == [0, 0]
+
+
+def test_if_one_process_cannot_start_those_before_it_end() -> None:
+    begun, popen = [], subprocess.Popen
+
+    def failing(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if len(begun) == 2:
+            raise OSError("no more processes")
+        begun.append(popen(*args, **kwargs))
+        return begun[-1]
+
+    with mock.patch.object(subprocess, "Popen", failing), pytest.raises(OSError, match="no more processes"):
+        Workers(3)
+    assert [process.poll() for process in begun] == [0, 0]
 
 
 def test_no_workers_at_all_are_refused() -> None:

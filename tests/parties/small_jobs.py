@@ -102,6 +102,18 @@ def summed(parties: Mapping[str, Any] | None = None, **changes: object) -> dict[
     return {"protocol": "sfa", "parties": made} | changes
 
 
+def encrypted(**changes: object) -> dict[str, Any]:
+    """Returns the changes that make the small job one of the Paillier cut, of the bank and the club alone.
+
+    `changes` go into the job, those named for an option of the protocol there. Unless one says otherwise the
+    numbers are in the clear, which makes no difference to the dialogue.
+    """
+    options: dict[str, Any] = {"width": 3, "key_bits": 1024, "unsafe_small_key": True, "encryption": "none"}
+    options |= {key: changes.pop(key) for key in ("encryption", "key_bits", "lr", "cut") if key in changes}
+    parties = {"shop": None, "club": {"width": 4}}
+    return {"protocol": "paillier", "protocols": {"paillier": options}, "parties": parties} | changes
+
+
 def on_the_network(folder: Path, **changes: object) -> Path:
     """Writes the small job for `vfl party`: keys, an address, patience in seconds."""
     small_job(folder, **({"timing": SHORT} | changes))
@@ -136,6 +148,15 @@ def keep_people(folder: Path, kept: dict[str, Sequence[int]]) -> None:
         (folder / f"{name}.csv").write_text(
             "\n".join([header, *(lines[number] for number in numbers)]) + "\n", encoding="utf-8"
         )
+
+
+def change_documents(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Changes the documents of a job folder: those of sites by name, else the job's."""
+    for key, value in changes.items():
+        path = folder / (f"{key}.toml" if (folder / f"{key}.toml").exists() else "job.toml")
+        document = read_toml(path)
+        _change(document, value if path.name != "job.toml" else {key: value})
+        path.write_text(tomli_w.dumps(document), encoding="utf-8")
 
 
 def _change(document: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -271,8 +271,8 @@ def noting_masks() -> Iterator[list[Used]]:
             super().__init__(me, keys, ring)
             self.me, self.keys = me, dict(keys)
 
-        def take(self, counter: Counter, shape: Sequence[int]) -> Tensor:
-            mask = super().take(counter, shape)
+        def take(self, counter: Counter, shape: Sequence[int], ring: Ring | None = None) -> Tensor:
+            mask = super().take(counter, shape, ring)
             used.append(Used(self.me, self.keys, counter, mask.numpy().tobytes()))
             return mask
 

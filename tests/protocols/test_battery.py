@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -18,7 +19,7 @@ import pytest
 import torch
 from casting import assert_same_weights
 from liars import Change, Wrap, lying
-from scenes import BATCH_SIZE, EPOCHS, ROSTERS, ROWS, scenes_of, write_job
+from scenes import BATCH_SIZE, EPOCHS, OF_ITS_OWN, ROWS, known_scenes, scenes_of, write_job
 from torch import Tensor
 
 import protocols
@@ -38,14 +39,15 @@ from vfl.wire.line import Send
 from vfl.wire.messages import Message, kinds_by_name
 from vfl.wire.rehearse import Gone, Rehearsal, Said, rehearse
 
+PROTOCOLS = [name for name in protocols.names() if name not in OF_ITS_OWN]
 SCENES = [
     pytest.param((name, scene), id="-".join(filter(None, (name, scene))))
-    for name in protocols.names()
-    for scene in ROSTERS.get(frozenset(protocols.load(name).roles), ["none"])
+    for name in PROTOCOLS
+    for scene in known_scenes(protocols.load(name)) or ["none"]
 ]
 ARROWS = [
     pytest.param(name, arrow, id=f"{name}-{'-'.join(arrow)}")
-    for name in protocols.names()
+    for name in PROTOCOLS
     for arrow in sorted(protocols.load(name).arrows)
 ]
 
@@ -130,7 +132,7 @@ def all_stages(request: pytest.FixtureRequest, stages: Callable[[str, str], Stag
 
 
 every_scene = pytest.mark.parametrize("stage", SCENES, indirect=True)
-every_protocol = pytest.mark.parametrize("all_stages", protocols.names(), indirect=True)
+every_protocol = pytest.mark.parametrize("all_stages", PROTOCOLS, indirect=True)
 
 
 def skip_if_one_vanishes(stage: Stage) -> None:
@@ -142,6 +144,19 @@ def test_a_protocol_with_new_roles_is_told_what_to_add() -> None:
     stranger = dataclasses.replace(protocols.load("splitnn"), roles=dict.fromkeys(("buyer", "seller"), print))
     with pytest.raises(pytest.fail.Exception, match=r"add frozenset\(\['buyer', 'seller'\]\) .* to ROSTERS"):
         scenes_of(stranger)
+
+
+@pytest.mark.parametrize("name", OF_ITS_OWN)
+def test_a_protocol_with_a_battery_of_its_own_proves_the_same_there(name: str) -> None:
+    elsewhere = {
+        "test_a_protocol_with_new_roles_is_told_what_to_add",
+        "test_a_protocol_with_a_battery_of_its_own_proves_the_same_there",
+        "test_it_runs_over_zeromq_as_in_memory",
+        "test_the_trained_parties_predict_and_end",
+        "test_it_stays_within_its_declared_bytes",
+    }
+    own = vars(importlib.import_module(OF_ITS_OWN[name]))
+    assert {test for test in globals() if test.startswith("test_")} - elsewhere <= own.keys()
 
 
 @every_scene

@@ -228,6 +228,15 @@ def test_the_transcript_of_an_alignment_matches_its_arrows(name: str) -> None:
     assert {one.phase for one in transcript} == {"align"}
 
 
+def test_a_protocol_whose_extra_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("protocols.paillier", "vfl.paillier"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(protocols, "paillier", raising=False)
+    monkeypatch.setitem(sys.modules, "gmpy2", None)
+    with pytest.raises(ConfigError, match=r"'paillier': needs gmpy2, .*install .*\[paillier\]"):
+        protocols.load("paillier")
+
+
 def test_an_unknown_alignment_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"align = 'pis': there is no such alignment; .*psi"):
         protocols.load_alignment("pis")

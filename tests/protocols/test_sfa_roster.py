@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from casting import LABEL
@@ -163,7 +162,7 @@ def test_what_is_let_in_cannot_overflow(
         assume(False)
     summed = k + own
     ring = ring_of(Config(ring_bits=bits, clip=clip, fraction_bits=fraction_bits), summed)  # type: ignore[arg-type]
-    for extreme in (clip, -clip, np.inf, -np.inf):
+    for extreme in (clip, -clip, 3e38, -3e38):
         one, _ = ring.encode(torch.tensor([extreme], dtype=torch.float32))
         assert ring.total([one] * summed).item() == summed * one.item()
         assert abs(summed * one.item()) < 2 ** (bits - 1)

@@ -10,6 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Fact = str | int | float | bool | None
 
+_OPTIMIZER: Final[dict[str, Any]] = {"name": "Adam", "lr": 1e-3}
+#: What a recommendation has no use for: the key's default, and what to set instead.
+_NOT_OF_RATINGS: Final[dict[str, tuple[object, str]]] = {
+    "batch_size": (1, "; gradient steps part a round's ratings by protocols.{protocol}.batches"),
+    "ahead": (0, ""),
+    "optimizer": (_OPTIMIZER, "; gradient steps have protocols.{protocol}.optimizer"),
+    "schedule": (None, ""),
+    "clip_norm": (None, ""),
+}
+
 #: These keys are each host's own view of the network, so they are not compared.
 _NOT_COMPARED: Final = re.compile(r"timing\..*|parties\.[^.]+\.address")
 
@@ -49,8 +59,10 @@ class PartyEntry(Document):
 
 
 class Split(Document):
-    """Says which share of the rows is held out; a row's place follows from its id alone."""
+    """Says which share of the rows, or ratings, is held out; a row's place follows from its id alone."""
 
+    kind: Literal["fraction", "leave-one-out", "time"] = "fraction"
+    """Of ratings: by the hash of user and item, one of each user, or the latest; see `vfl.ratings.splits`."""
     valid: Annotated[float, Field(ge=0, lt=1)] = 0.2
     test: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
@@ -82,15 +94,18 @@ class Job(Document):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     protocol: str
-    task: Literal["binary", "multiclass", "regression"]
+    task: Literal["binary", "multiclass", "regression", "recommendation"]
     classes: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """In a recommendation, the lowest and the highest rating there can be."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     align: Literal["psi", "ids", "given"] | None = None
     """How the parties find the rows that they share; see `protocols`. By default psi between hosts."""
     min_rows: Annotated[int, Field(ge=1)] = 32
     """The fewest shared rows to train on, so that no model knows a handful of people."""
     epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Has to be set where networks are trained."""
     ahead: Annotated[int, Field(ge=0, le=32)] = 0
     """How many batches a feature party may run ahead of its gradients; 0 is exact."""
     on_absence: Literal["abort", "wait", "continue"] = "abort"
@@ -101,9 +116,12 @@ class Job(Document):
     """The validation score that picks the best epoch; by default auc, accuracy or rmse."""
     split: Split = Split()
     early_stopping: EarlyStopping | None = None
-    optimizer: dict[str, Any] = Field(default_factory=lambda: {"name": "Adam", "lr": 1e-3})
+    optimizer: dict[str, Any] = Field(default_factory=lambda: dict(_OPTIMIZER))
     schedule: dict[str, Any] | None = None
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    alone: bool = True
+    """Whether to train without partners, too, to compare: the label party when all is over, and participants
+    before they begin, for which the others wait."""
     parties: Annotated[dict[str, PartyEntry], Field(min_length=1)]
     protocols: dict[str, dict[str, Any]] = Field(default_factory=dict)
     timing: TimingEntry = TimingEntry()
@@ -136,6 +154,35 @@ class Job(Document):
         if self.task != "multiclass" and self.classes is not None:
             raise ValueError(f"classes is for a multiclass task, and this one is {self.task}")
         return self
+
+    @model_validator(mode="after")
+    def _keys_fit_the_task(self) -> Self:
+        if self.task == "recommendation":
+            self._check_recommendation()
+        elif "batch_size" not in self.model_fields_set:
+            raise ValueError("batch_size: is missing; add it")
+        elif self.scale is not None:
+            raise ValueError(f"scale is for a recommendation, and this task is {self.task}; leave it out")
+        elif self.split.kind != "fraction":
+            raise ValueError(f"split.kind = {self.split.kind!r} is for a recommendation; leave it out")
+        return self
+
+    def _check_recommendation(self) -> None:
+        if self.scale is None:
+            raise ValueError("scale is missing: a recommendation says between which numbers ratings lie")
+        low, high = self.scale
+        if not low < high:
+            raise ValueError(f"scale = [{low:g}, {high:g}]: write the lowest rating, then the highest")
+        for key, (default, instead) in _NOT_OF_RATINGS.items():
+            value = getattr(self, key)
+            if value != default:
+                words = instead.format(protocol=self.protocol)
+                raise ValueError(f"{key} = {value!r} is of no use in a recommendation; leave it out{words}")
+        for name, party in self.parties.items():
+            if party.width is not None:
+                raise ValueError(
+                    f"parties.{name}.width = {party.width} is of no use in a recommendation; leave it out"
+                )
 
     def facts(self) -> dict[str, Fact]:
         """Flattens all that the parties must agree on to one value a dotted key."""

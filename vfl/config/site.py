@@ -39,10 +39,10 @@ class TableEntry(Document):
         """Whether any column is asked for beside the id and the label."""
         return bool(self.columns or self.categorical or self.dates)
 
-    @property
-    def is_file(self) -> bool:
-        """Whether the source is a file's path."""
-        return not self.source.startswith(("builtin:", "dataset:"))
+
+def is_file(source: str) -> bool:
+    """Tells whether a source is a file's path."""
+    return not source.startswith(("builtin:", "dataset:"))
 
 
 class LabelEntry(Document):
@@ -51,6 +51,33 @@ class LabelEntry(Document):
     column: str
     positive: str | None = None
     """In a binary task, the class that counts as 1; by default the later one in sorted order."""
+
+
+class RatingsEntry(Document):
+    """Says where a participant's ratings are, a row each."""
+
+    source: str
+    """As for a table; or a `.dat` file, whose columns are called "1", "2" and so on."""
+    user: str = "user"
+    item: str = "item"
+    rating: str = "rating"
+    time: str | None = None
+    """The column of times, numbers or dates, for a split that goes by them."""
+    stand_in: str | None = None
+    """For `dataset:NAME/PART` that can neither be found nor downloaded: what to take instead, said loudly."""
+
+
+class CatalogueEntry(Document):
+    """Says where the items are that can be rated, a row each."""
+
+    source: str
+    item: str = "item"
+    title: str | None = None
+    features: list[str] = Field(default_factory=list)
+    """Columns that say something of an item: numbers, or categories between separators."""
+    separator: Annotated[str, Field(min_length=1)] = "|"
+    stand_in: str | None = None
+    """As for ratings."""
 
 
 class LogEntry(Document):
@@ -65,6 +92,10 @@ class Site(Document):
     party: str
     table: TableEntry | None = None
     """This party's rows; a coordinator has none."""
+    ratings: RatingsEntry | None = None
+    """A participant's ratings, in a recommendation."""
+    catalogue: CatalogueEntry | None = None
+    """What a participant knows of the items: where each has users of its own, the same at all of them."""
     prepare: PrepareEntry = PrepareEntry()
     label: LabelEntry | None = None
     bottom: dict[str, Any] | None = None

@@ -18,19 +18,19 @@ from vfl.errors import DataError
 
 
 def dataset_columns(name: str, overlap: float | None) -> list[str]:
-    """Names the columns of a party's part, `id` first, without reading it.
+    """Names the columns of a party's part, `id` first where it has rows, without reading it.
 
     Args:
         name: "NAME/PARTY", such as "credit-default/bank".
         overlap: the share of people whom every party holds; None for all of them.
 
     Raises:
-        DataError: there is no such data set or party, or its parties do not share rows.
+        DataError: there is no such data set or party.
         ConfigError: the overlap is no such share.
     """
     checked_overlap(overlap)
     dataset, party = _find(name)
-    return ["id", *dataset.party(party).columns]
+    return dataset.columns(party)
 
 
 def load_dataset(name: str, overlap: float | None) -> Columns:
@@ -43,14 +43,13 @@ def load_dataset(name: str, overlap: float | None) -> Columns:
         overlap: the share of people whom every party holds; None for all of them.
 
     Raises:
-        DataError: there is no such data set or party, its parties do not share rows, or its originals
-            cannot be had.
+        DataError: there is no such data set or party, or its originals cannot be had.
         ConfigError: the overlap is no such share, or VFL_DATA names no folder.
         StorageError: a download cannot be kept.
     """
     share = checked_overlap(overlap)
     dataset, party = _find(name)
-    dataset.party(party)
+    dataset.columns(party)
     return dict(_held(dataset, share, os.environ.get(DATA_VARIABLE, ""))[party])
 
 
@@ -98,11 +97,7 @@ def _held(dataset: Dataset, share: float, folder: str) -> dict[str, Columns]:
 def _find(name: str) -> tuple[Dataset, str]:
     stem, slash, party = name.partition("/")
     dataset = find_dataset(stem)
-    if not dataset.shares_rows:
-        raise DataError(
-            f"dataset:{name}: its parties do not share rows: run `vfl data get {stem}` to have its files"
-        )
     if not slash:
-        names = ", ".join(f"dataset:{stem}/{party.name}" for party in dataset.parties)
+        names = ", ".join(f"dataset:{stem}/{file}" for file in dataset.files())
         raise DataError(f"dataset:{name}: say whose part: {names}")
     return dataset, party

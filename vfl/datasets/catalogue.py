@@ -14,7 +14,8 @@ from vfl.data.text import did_you_mean
 from vfl.datasets import parsing
 from vfl.datasets.originals import Original
 from vfl.datasets.parsing import Columns, Contents
-from vfl.datasets.vertical import split_people, split_ratings
+from vfl.datasets.ratings import MOVIE_COLUMNS, catalogues, make_ratings, split_ratings
+from vfl.datasets.vertical import split_people
 from vfl.errors import DataError
 
 Split = Callable[[Columns, Mapping[str, Sequence[str]], float, int], dict[str, Columns]]
@@ -57,11 +58,12 @@ class Dataset:
         what: what it is about, in a few words.
         ids: where its ids come from.
         origin: its publisher's page.
-        originals: the files that it is read from; none where scikit-learn brings it along.
+        originals: the files that it is read from; none where it comes with something else.
         parse: turns them into one table.
         split: cuts that table between the parties.
         left_out: columns of the originals that no party gets, each with the reason.
-        shares_rows: whether the parties hold columns of the same rows, so that they can train on them.
+        comes_with: where it comes from without originals.
+        shares_rows: whether the parties hold columns of the same rows; else they hold ratings.
     """
 
     name: str
@@ -76,24 +78,27 @@ class Dataset:
     originals: tuple[Original, ...] = ()
     split: Split = split_people
     left_out: tuple[tuple[str, str], ...] = ()
+    comes_with: str = "scikit-learn"
     shares_rows: bool = True
 
     def files(self) -> list[str]:
-        """Names its files, without their endings: one a party, and where those are shops their movies."""
+        """Names its files, without their endings: one a party, and of ratings the catalogues of items."""
         names = [party.name for party in self.parties]
-        return names if self.shares_rows else [*names, *(f"{name}_movies" for name in names)]
+        return names if self.shares_rows else [*names, *catalogues(names)]
 
-    def party(self, name: str) -> Party:
-        """Finds a party.
+    def columns(self, file: str) -> list[str]:
+        """Names the columns of a file, in order.
 
         Raises:
-            DataError: there is no such party.
+            DataError: there is no such file, which means no such party.
         """
         for party in self.parties:
-            if party.name == name:
-                return party
-        hint = did_you_mean(name, [party.name for party in self.parties])
-        raise DataError(f"dataset:{self.name}/{name}: there is no such party in it: {hint}")
+            if party.name == file:
+                return ["id", *party.columns] if self.shares_rows else list(party.columns)
+        if file in self.files():
+            return list(MOVIE_COLUMNS)
+        hint = did_you_mean(file, self.files())
+        raise DataError(f"dataset:{self.name}/{file}: there is no such party in it: {hint}")
 
 
 def find_dataset(name: str) -> Dataset:
@@ -321,16 +326,18 @@ _MNIST: Final = Dataset(
 
 _MOVIELENS_ZIP: Final = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
 _RATING: Final = ("user", "movie", "rating", "timestamp")
+_CLUBS: Final = ("club_a", "club_b", "club_c")
 _MOVIELENS: Final = Dataset(
     name="movielens",
     rows=100_836,
-    what="ratings of 9,724 movies by 610 users, cut by movie between three shops",
+    what="ratings of 9,724 movies by 610 users, cut by movie between three shops and by user between three "
+    "clubs",
     licence="GroupLens: research use and redistribution under the same terms, not commercial",
     citation="Harper and Konstan (2015). The MovieLens Datasets: History and Context. ACM TiiS 5 (4), 19. "
     "https://doi.org/10.1145/2827872",
     origin="https://grouplens.org/datasets/movielens/latest",
     ids="none; a rating has a user and a movie",
-    parties=tuple(Party(shop, _RATING) for shop in ("shop_a", "shop_b", "shop_c")),
+    parties=tuple(Party(name, _RATING) for name in ("shop_a", "shop_b", "shop_c", *_CLUBS)),
     parse=parsing.parse_movielens,
     originals=(
         Original(
@@ -352,6 +359,23 @@ _MOVIELENS: Final = Dataset(
     shares_rows=False,
 )
 
+_MADE: Final = Dataset(
+    name="made-ratings",
+    rows=20_737,
+    what="MADE UP: ratings of 900 movies that are none by 400 users who are nobody, cut by user between "
+    "three clubs",
+    licence="none needed",
+    citation="nobody: these numbers say nothing of anything",
+    origin="made by this package",
+    ids="none; a rating has a user and a movie",
+    parties=tuple(Party(name, _RATING) for name in _CLUBS),
+    parse=make_ratings,
+    split=split_ratings,
+    comes_with="made by this package",
+    shares_rows=False,
+)
+
 DATASETS: Final[dict[str, Dataset]] = {
-    dataset.name: dataset for dataset in (_BREAST_CANCER, _DIGITS, _CREDIT, _BANK, _ADULT, _MNIST, _MOVIELENS)
+    dataset.name: dataset
+    for dataset in (_BREAST_CANCER, _DIGITS, _CREDIT, _BANK, _ADULT, _MNIST, _MOVIELENS, _MADE)
 }

@@ -78,34 +78,3 @@ def split_people(
         rows = rows[own_order(ids[rows].tolist(), party, seed)]  # [m]
         tables[party] = {name: table[name][rows] for name in ("id", *parties[party])}
     return tables
-
-
-def split_ratings(
-    table: Mapping[str, np.ndarray], parties: Mapping[str, Sequence[str]], overlap: float, seed: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """Cuts ratings by movie into one table for each shop, and one of each shop's movies.
-
-    The movies, in the order of their hashes, are dealt out to the shops in turn, so that no two shops
-    have one in common. Of a user whom a shop does not hold, it has no rating.
-    """
-    shops = list(parties)
-    movies, movie_at, first = _distinct(table["movie"])
-    users, user_at, _ = _distinct(table["user"])
-    by_hash = common_order(movies, derive_key(seed, "dataset movies"))  # [movies]
-    shop_of = np.empty(len(movies), dtype=np.int64)
-    shop_of[by_hash] = np.arange(len(movies)) % len(shops)
-    held = holders(users, shops, overlap, seed)
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    for place, shop in enumerate(shops):
-        rows = np.flatnonzero((shop_of[movie_at] == place) & held[shop][user_at])
-        rows = rows[own_order(table["id"][rows].tolist(), shop, seed)]
-        tables[shop] = {name: table[name][rows] for name in parties[shop]}
-        own = first[shop_of == place]
-        tables[f"{shop}_movies"] = {name: table[name][own] for name in ("movie", "title", "genres")}
-    return tables
-
-
-def _distinct(numbers: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Returns the distinct numbers as text, for each row its place among them, and a row of each."""
-    values, first, places = np.unique(numbers, return_index=True, return_inverse=True)
-    return [str(value) for value in values], places, first

@@ -18,15 +18,21 @@ from torch.nn import functional
 from vfl.errors import ConfigError
 from vfl.learn.presets import choose
 
-#: Every task with the scores that it can be judged by.
+#: Every task with the scores that it can be judged by; those of a recommendation are `vfl.ratings`' own.
 METRICS: Final[dict[str, tuple[str, ...]]] = {
     "binary": ("auc", "average_precision", "accuracy", "f1", "log_loss"),
     "multiclass": ("accuracy", "macro_f1", "auc", "log_loss"),
     "regression": ("rmse", "mae", "r2"),
+    "recommendation": ("rmse", "mae", "ndcg@10", "hr@10", "recall@10"),
 }
 
 #: The score that the best epoch is chosen by, where the job names none.
-DEFAULT_METRIC: Final[dict[str, str]] = {"binary": "auc", "multiclass": "accuracy", "regression": "rmse"}
+DEFAULT_METRIC: Final[dict[str, str]] = {
+    "binary": "auc",
+    "multiclass": "accuracy",
+    "regression": "rmse",
+    "recommendation": "rmse",
+}
 
 _LOWER_IS_BETTER: Final = frozenset({"log_loss", "rmse", "mae"})
 
@@ -109,8 +115,8 @@ def score(
 
 
 def _check_task(task: str) -> None:
-    if task not in METRICS:
-        raise ConfigError(f"task = {task!r} is unknown: {choose(task, METRICS)}")
+    if task not in _SCORERS:
+        raise ConfigError(f"task = {task!r} is unknown: {choose(task, _SCORERS)}")
 
 
 def _shaped(task: str, output: NDArray[Any]) -> NDArray[Any]:

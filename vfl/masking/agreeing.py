@@ -14,17 +14,21 @@ Where the job lists no keys there is nothing to pin: whoever relays can stand be
 and be taken for each by the other.
 
 When a contributor vanishes on the way, the aggregator begins again with a roster of a higher number.
+
+Where a graph tells who masks with whom (vfl/masking/graph.py), everybody hears the keys and the tags of its
+own neighbours alone; then a pair's key hangs on the names of the others and not on their fresh keys.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 from vfl.crypto.pairs import KEY_BYTES, TAG_BYTES, Ends, framed, new_secret, same_tag, tag
 from vfl.errors import RemoteProtocolError, RoleError
+from vfl.masking.graph import Graph
 from vfl.session import Session
 from vfl.wire.line import Line
 from vfl.wire.messages import Message
@@ -32,6 +36,7 @@ from vfl.wire.messages import Message
 #: The sum over one contributor is its contribution.
 FEWEST_CONTRIBUTORS: Final = 2
 _LABEL: Final = b"vfl mask key 1"
+_SPARSE_LABEL: Final = b"vfl mask key in a graph 1"
 _CONFIRMS: Final = b"confirms"
 
 
@@ -53,7 +58,7 @@ class KeyShare(Message):
 
 @dataclass(frozen=True, eq=False)
 class Keys(Message):
-    """Carries the fresh keys of all contributors, in the roster's order."""
+    """Carries all contributors' fresh keys, or the hearer's and its neighbours', in the roster's order."""
 
     number: int
     keys: tuple[bytes, ...]
@@ -61,7 +66,7 @@ class Keys(Message):
 
 @dataclass(frozen=True, eq=False)
 class Confirmation(Message):
-    """Carries a tag for each other contributor, in the roster's order without the sender."""
+    """Carries a tag for each other contributor, or neighbour, in the roster's order without the sender."""
 
     number: int
     tags: tuple[bytes, ...]
@@ -84,7 +89,9 @@ _Passed = TypeVar("_Passed", Keys, Confirmations)
 # --- the aggregator ---------------------------------------------------------------------------------
 
 
-async def relay_keys(line: Line, roster: Roster, *, stale: tuple[type[Message], ...] = ()) -> None:
+async def relay_keys(
+    line: Line, roster: Roster, *, stale: tuple[type[Message], ...] = (), graph: Graph | None = None
+) -> None:
     """Carries an agreement between the contributors that `roster` names; learns no key.
 
     What contributors said of a roster with a lower number is passed over: it was broken off.
@@ -94,6 +101,7 @@ async def relay_keys(line: Line, roster: Roster, *, stale: tuple[type[Message], 
         roster: who contributes from now on.
         stale: further kinds that may be under way still, said before the contributors heard this
             roster; they are passed over until a contributor's key share.
+        graph: who masks with whom; None is all with all.
 
     Raises:
         RemoteProtocolError: naming a contributor that said something else than was due.
@@ -106,18 +114,32 @@ async def relay_keys(line: Line, roster: Roster, *, stale: tuple[type[Message], 
         for name, share in shares.items():
             if len(share.key) != KEY_BYTES:
                 raise RemoteProtocolError(name, f"sent a key of {len(share.key)} bytes, not {KEY_BYTES}")
-        keys = Keys(roster.number, tuple(shares[name].key for name in names))
+        partners = _partners(roster, graph)
         for name in names:
-            await line.say(name, keys)
+            known = _known(roster, partners[name], name)
+            await line.say(name, Keys(roster.number, tuple(shares[one].key for one in known)))
         confirmed = await _gather(line, roster, Confirmation, ())
         tags = {}
         for name, confirmation in confirmed.items():
-            _check_tags(name, confirmation.tags, len(names) - 1)
-            others = (other for other in names if other != name)
-            tags.update({(name, other): one for other, one in zip(others, confirmation.tags, strict=True)})
+            _check_tags(name, confirmation.tags, len(partners[name]))
+            pairs = zip(partners[name], confirmation.tags, strict=True)
+            tags.update({(name, other): one for other, one in pairs})
         for name in names:
-            theirs = tuple(tags[other, name] for other in names if other != name)
+            theirs = tuple(tags[other, name] for other in partners[name])
             await line.say(name, Confirmations(roster.number, theirs))
+
+
+def _partners(roster: Roster, graph: Graph | None) -> Mapping[str, Sequence[str]]:
+    """Lists for each contributor whom it masks with, in the roster's order."""
+    if graph is not None:
+        return graph(roster.names, roster.number)
+    return {name: tuple(other for other in roster.names if other != name) for name in roster.names}
+
+
+def _known(roster: Roster, partners: Sequence[str], me: str) -> Sequence[str]:
+    """Lists whose fresh keys a contributor is told, in the roster's order."""
+    told = {me, *partners}
+    return [name for name in roster.names if name in told]
 
 
 async def _gather(
@@ -149,8 +171,10 @@ async def agree_on_keys(
     aggregator: str,
     roster: Roster,
     check: Callable[[Roster], None] = lambda roster: None,
+    *,
+    graph: Graph | None = None,
 ) -> tuple[dict[str, bytes], Roster]:
-    """Agrees on a key with each other contributor; begins again with each further roster that is heard.
+    """Agrees on a key with each other contributor, or neighbour; again with each further roster heard.
 
     Args:
         line: a contributor's line.
@@ -158,9 +182,10 @@ async def agree_on_keys(
         aggregator: who relays.
         roster: the roster that was heard; the caller has checked who is in it.
         check: checks who is in a further roster, and raises where they will not do.
+        graph: who masks with whom, as the aggregator knows it too; None is all with all.
 
     Returns:
-        A key of 32 bytes for each other contributor, and the roster that they are of.
+        A key of 32 bytes for each other contributor, or each neighbour, and the roster that they are of.
 
     Raises:
         RemoteProtocolError: naming the aggregator, where what it passed on is not what others said.
@@ -169,7 +194,7 @@ async def agree_on_keys(
     with line.during("keys"):
         while True:
             _check_roster(session, aggregator, roster)
-            agreed = await _agree_once(line, session, aggregator, roster)
+            agreed = await _agree_once(line, session, aggregator, roster, graph)
             if not isinstance(agreed, Roster):
                 return agreed, roster
             if agreed.number <= roster.number:
@@ -181,7 +206,7 @@ async def agree_on_keys(
 
 
 async def _agree_once(
-    line: Line, session: Session, aggregator: str, roster: Roster
+    line: Line, session: Session, aggregator: str, roster: Roster, graph: Graph | None
 ) -> dict[str, bytes] | Roster:
     """Goes through one agreement; returns the keys, or the roster that broke it off."""
     ends = Ends(new_secret(), session.secret_key)
@@ -190,7 +215,7 @@ async def _agree_once(
     passed = await _hear(line, aggregator, roster, Keys)
     if isinstance(passed, Roster):
         return passed
-    found = _pair_keys(session, ends, aggregator, roster, passed.keys)
+    found = _pair_keys(session, ends, aggregator, roster, passed.keys, graph)
     tags = (tag(key[KEY_BYTES:], _CONFIRMS, line.me.encode(), name.encode()) for name, key in found.items())
     await line.say(aggregator, Confirmation(roster.number, tuple(tags)))
     confirmed = await _hear(line, aggregator, roster, Confirmations)
@@ -242,24 +267,36 @@ def _check_identities(session: Session, ends: Ends, roster: Roster) -> None:
 
 
 def _pair_keys(
-    session: Session, ends: Ends, aggregator: str, roster: Roster, keys: tuple[bytes, ...]
+    session: Session,
+    ends: Ends,
+    aggregator: str,
+    roster: Roster,
+    keys: tuple[bytes, ...],
+    graph: Graph | None = None,
 ) -> dict[str, bytes]:
-    """Derives 64 bytes with each other contributor, in the roster's order: a mask key, a tag key."""
-    names, me = roster.names, session.me
-    if len(keys) != len(names):
-        raise RemoteProtocolError(aggregator, f"passed on {len(keys)} keys of {len(names)} contributors")
-    shared = dict(zip(names, keys, strict=True))
+    """Derives 64 bytes with each partner, in the roster's order: a mask key, a tag key."""
+    me = session.me
+    partners = (
+        [name for name in roster.names if name != me] if graph is None else _neighbours(roster, graph, me)
+    )
+    known = _known(roster, partners, me)
+    if len(keys) != len(known):
+        raise RemoteProtocolError(aggregator, f"passed on {len(keys)} keys of {len(known)} contributors")
+    shared = dict(zip(known, keys, strict=True))
     if shared[me] != ends.public:
         raise RemoteProtocolError(aggregator, f"passed on another key than {me}'s own to {me} itself")
     if len(set(keys)) != len(keys):
         raise RemoteProtocolError(aggregator, "passed on one key as that of two contributors")
-    said = [framed(name.encode(), session.members[name].identity or b"", shared[name]) for name in names]
+    # Of a graph's keys no two contributors know the same, and each pair's own are bound in any case.
+    bound = shared if graph is None else {}
+    said = (
+        framed(name.encode(), session.members[name].identity or b"", bound.get(name, b""))
+        for name in roster.names
+    )
     number = roster.number.to_bytes(8, "big")
-    digest = hashlib.sha256(framed(_LABEL, number, *said)).digest()
+    digest = hashlib.sha256(framed(_LABEL if graph is None else _SPARSE_LABEL, number, *said)).digest()
     found = {}
-    for name in names:
-        if name == me:
-            continue
+    for name in partners:
         info = framed(_LABEL, number, digest, *(one.encode() for one in sorted((me, name))))
         identity = session.members[name].identity
         try:
@@ -267,6 +304,10 @@ def _pair_keys(
         except ValueError as error:
             raise RemoteProtocolError(aggregator, f"passed on as {name}'s a key that is none") from error
     return found
+
+
+def _neighbours(roster: Roster, graph: Graph, me: str) -> Sequence[str]:
+    return graph(roster.names, roster.number)[me]
 
 
 def _check_tags(sender: str, tags: tuple[bytes, ...], count: int) -> None:

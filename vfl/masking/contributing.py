@@ -12,6 +12,7 @@ from vfl.errors import DataError, RemoteProtocolError, RoleError
 from vfl.journal import Journal
 from vfl.learn.embedding import diverged
 from vfl.masking.agreeing import FEWEST_CONTRIBUTORS, Roster, agree_on_keys
+from vfl.masking.graph import Graph
 from vfl.masking.masks import Counter, Masks
 from vfl.masking.ring import Ring
 from vfl.session import Session
@@ -57,6 +58,7 @@ class Contributing:
         ring: where contributions are summed.
         masked: whether masks are on; without them the dialogue is the same, for debugging.
         journal: what to tell.
+        graph: who masks with whom, as the aggregator knows it too; None is all with all.
     """
 
     def __init__(
@@ -69,10 +71,13 @@ class Contributing:
         *,
         masked: bool,
         journal: Journal,
+        graph: Graph | None = None,
     ) -> None:
         self.clipped = 0
+        self.keys: dict[str, bytes] = {}
+        """The key of this party's pair with each that it masks with, once they are agreed on."""
         self._line, self._session, self._aggregator, self._ring = line, session, aggregator, ring
-        self._masked, self._journal = masked, journal
+        self._masked, self._journal, self._graph = masked, journal, graph
         self._roster = Roster(0, tuple(contributors))
         self._masks: Masks | None = None  # none before keys are agreed on
 
@@ -80,6 +85,11 @@ class Contributing:
     def names(self) -> tuple[str, ...]:
         """Who contributes now."""
         return self._roster.names
+
+    @property
+    def number(self) -> int:
+        """The number of the present roster."""
+        return self._roster.number
 
     async def begin(self) -> None:
         """Hears the first roster and agrees on keys with all in it.
@@ -116,8 +126,26 @@ class Contributing:
         if clipped and not self.clipped:
             self._journal.warn(clipped_words(self._ring))
         self.clipped += clipped
-        mask = self._present.take(Counter(SPLITS[split], epoch, step), elements.shape)
-        q = self._ring.add(elements, mask)  # into the elements' memory, which nobody else has
+        await self.say_elements(split, epoch, step, mark, elements)
+
+    async def say_elements(
+        self, split: str, epoch: int, step: int, mark: int, elements: Tensor, ring: Ring | None = None
+    ) -> None:
+        """Says elements of a ring, under a mask that is added into their own memory.
+
+        Args:
+            split: as `SPLITS` has it; together with epoch and step it is said once.
+            epoch: as above.
+            step: as above.
+            mark: the hash of what the elements are of.
+            elements: of the ring's type; nobody else may have their memory.
+            ring: theirs, if it is not the one in which all else is summed.
+
+        Raises:
+            RoleError: as for `say`.
+        """
+        mask = self._present.take(Counter(SPLITS[split], epoch, step), elements.shape, ring)
+        q = (ring or self._ring).add(elements, mask)
         await self._line.say(self._aggregator, Contribution(self._roster.number, epoch, step, mark, q))
 
     def prepare(self, split: str, epoch: int, step: int, shape: Sequence[int]) -> None:
@@ -134,19 +162,21 @@ class Contributing:
         keys: dict[str, bytes] = {}
         if self._masked:
             keys, roster = await agree_on_keys(
-                self._line, self._session, self._aggregator, roster, self._check
+                self._line, self._session, self._aggregator, roster, self._check, graph=self._graph
             )
+        still = set(roster.names)
         for name in self._roster.names:
-            if name not in roster.names:
+            if name not in still:
                 self._journal.absent(name)
                 self._journal.warn(vanished_words(name, self._aggregator))
-        self._roster = roster
+        self._roster, self.keys = roster, keys
         self._masks = Masks(self._line.me, keys, self._ring)
 
     def _check(self, roster: Roster) -> None:
         """Checks a roster that is to follow the present one."""
         fault = ""
-        left = tuple(name for name in self._roster.names if name in roster.names)
+        still = set(roster.names)
+        left = tuple(name for name in self._roster.names if name in still)
         if not self._session.goes_on:
             fault = f"which the job does not allow: {', '.join(self._roster.names)} contribute"
         elif roster.number <= self._roster.number or left != roster.names:

@@ -21,6 +21,9 @@ from vfl.crypto.pairs import Stream
 from vfl.errors import RoleError
 from vfl.masking.ring import Ring
 
+#: With more of them there may be very many contributors in one process, each with memory of its own.
+_FEW_PARTNERS: Final = 8
+
 _BLOCK: Final = struct.Struct(">BIIB6x")
 
 
@@ -68,7 +71,7 @@ class Masks:
         self._subtracted = [Stream(keys[name]) for name in sorted(keys) if name > me]
         self._last: dict[int, Counter] = {}
         self._ready: dict[int, tuple[Counter, tuple[int, ...], np.ndarray]] = {}
-        self._scratch = np.empty(0, ring.np_dtype)
+        self._scratch = np.empty(0, np.uint8)
 
     def prepare(self, counter: Counter, shape: Sequence[int]) -> None:
         """Makes a mask ahead of time; an earlier one of the split that was not taken is lost.
@@ -78,10 +81,15 @@ class Masks:
         """
         self._ready.pop(counter.split, None)
         self._ascend(counter)
-        self._ready[counter.split] = counter, tuple(shape), self._make(counter, shape)
+        self._ready[counter.split] = counter, tuple(shape), self._make(counter, shape, self._ring)
 
-    def take(self, counter: Counter, shape: Sequence[int]) -> Tensor:
+    def take(self, counter: Counter, shape: Sequence[int], ring: Ring | None = None) -> Tensor:
         """Returns a mask that the caller may keep: the prepared one, or one made now.
+
+        Args:
+            counter: names it.
+            shape: of what it is to hide.
+            ring: where that is summed, if not where all else is; nothing is prepared for such a ring.
 
         Raises:
             RoleError: if the counter does not ascend, or was prepared for another shape.
@@ -89,7 +97,7 @@ class Masks:
         ready = self._ready.pop(counter.split, None)
         if ready is None or ready[0] != counter:
             self._ascend(counter)
-            return self._ring.tensor(self._make(counter, shape))
+            return (ring or self._ring).tensor(self._make(counter, shape, ring or self._ring))
         if ready[1] != tuple(shape):
             raise RoleError(
                 f"{counter} was prepared for {list(ready[1])}, not {list(shape)}; its stream is used up"
@@ -102,12 +110,18 @@ class Masks:
             raise RoleError(f"{counter} does not come after {last}: a mask would be used twice")
         self._last[counter.split] = counter
 
-    def _make(self, counter: Counter, shape: Sequence[int]) -> np.ndarray:
-        block, size = counter.block(), math.prod(shape)
-        if len(self._scratch) < size:
-            self._scratch = np.empty(size, self._ring.np_dtype)
-        scratch = self._scratch[:size]
-        mask = np.empty(size, self._ring.np_dtype)
+    def _room(self, n_bytes: int) -> np.ndarray:
+        """Returns so many bytes to work in; kept where partners are few, and making them anew would show."""
+        room, n_partners = self._scratch, len(self._added) + len(self._subtracted)
+        if len(room) < n_bytes:
+            room = np.empty(n_bytes, np.uint8)
+        if 0 < n_partners <= _FEW_PARTNERS:
+            self._scratch = room
+        return room[:n_bytes]
+
+    def _make(self, counter: Counter, shape: Sequence[int], ring: Ring) -> np.ndarray:
+        block, mask = counter.block(), np.empty(math.prod(shape), ring.np_dtype)
+        scratch = self._room(mask.nbytes).view(ring.np_dtype)
         if self._added:
             self._added[0].fill(mask, block)
         else:

@@ -10,22 +10,27 @@ every element: that h generates all elements of Jacobi symbol 1, and g all units
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
 import gmpy2
+import numpy as np
 from gmpy2 import mpz
 from phe.paillier import PaillierPrivateKey, PaillierPublicKey
 
 from vfl.errors import ConfigError
 
+#: Returns Π_i bases_i^(x[j, i]) modulo its last argument, for each row of x.
+Products = Callable[[Sequence[mpz], np.ndarray, mpz], list[mpz]]
+
 #: Strength of about 112 and 128 bits (NIST SP 800-57, part 1, table 2).
 KEY_BITS: Final = (2048, 3072)
 DEFAULT_KEY_BITS: Final = 2048
 
-_LEAST_UNSAFE_BITS: Final = 256
+LEAST_UNSAFE_BITS: Final = 256
 _SMALL_FACTOR_BITS: Final = 32
 _SMALL_PRIMES_BELOW: Final = 1 << 16
 _ROUNDS: Final = 64
@@ -72,6 +77,37 @@ class PublicKey:
     def cipher_bytes(self) -> int:
         """The width of a ciphertext on the wire."""
         return self.bits // 4
+
+    def lift(self, number: mpz) -> mpz:
+        """Returns (n + 1)^number modulo n²: the encryption without its randomness."""
+        return 1 + number % self.n * self.n
+
+    def combine(self, one: mpz, other: mpz) -> mpz:
+        """Adds the plaintexts of two ciphertexts."""
+        return one * other % self.n_squared
+
+    def repeat(self, cell: mpz, times: mpz) -> mpz:
+        """Multiplies the plaintext of a ciphertext."""
+        return gmpy2.powmod(cell, times, self.n_squared)
+
+    def products(self, cells: Sequence[mpz], x: np.ndarray, multiply: Products) -> list[mpz]:
+        """Returns a ciphertext of Σ_i x[j, i] · m_i for each row of x."""
+        return multiply(cells, x, self.n_squared)
+
+    def check(self, cells: Sequence[mpz]) -> None:
+        """Checks that these can be ciphertexts under this key; that they are cannot be seen.
+
+        Raises:
+            ValueError: if one is not a unit modulo n².
+        """
+        product = mpz(1)
+        for place, cell in enumerate(cells):
+            if not 0 < cell < self.n_squared:
+                raise ValueError(f"ciphertext {place} is not between 0 and n²")
+            product = product * (cell % self.n) % self.n
+        if gmpy2.gcd(product, self.n) != 1:  # one divisor for all: some share a factor if their product does
+            place = next(place for place, cell in enumerate(cells) if gmpy2.gcd(cell, self.n) != 1)
+            raise ValueError(f"ciphertext {place} shares a factor with n")
 
     def to_bytes(self) -> bytes:
         """Writes n and h, each as wide as n, big-endian."""
@@ -168,7 +204,7 @@ def make_keys(key_bits: int = DEFAULT_KEY_BITS, *, unsafe_small_key: bool = Fals
     if not _is_size(key_bits, unsafe_small_key):
         raise ConfigError(
             f"key_bits = {key_bits}: set {' or '.join(map(str, KEY_BITS))}; a smaller multiple of 64 from "
-            f"{_LEAST_UNSAFE_BITS} on protects nothing and needs unsafe_small_key = true"
+            f"{LEAST_UNSAFE_BITS} on protects nothing and needs unsafe_small_key = true"
         )
     half = key_bits // 2
     p, p_factors = _prime(half)
@@ -190,7 +226,7 @@ def _let_go() -> None:
 
 
 def _is_size(bits: int, unsafe_small_key: bool) -> bool:
-    small = _LEAST_UNSAFE_BITS <= bits < min(KEY_BITS) and bits % 64 == 0
+    small = LEAST_UNSAFE_BITS <= bits < min(KEY_BITS) and bits % 64 == 0
     return bits in KEY_BITS or (unsafe_small_key and small)
 
 

@@ -9,7 +9,6 @@ two shares of a weight, whose products with an activation sum to the weight's.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from gmpy2 import mpz
 
 from vfl.errors import ConfigError
+from vfl.paillier.noise import Draws
 
 #: Wide enough for sums of 63 bits under noise of 64 more.
 MOST_SLOT_BITS: Final = 128
@@ -64,10 +64,6 @@ class FixedPoint:
             scaled = np.rint(np.asarray(values, np.float64) * 2.0**self.fraction_bits)
         n_clamped = int(np.count_nonzero(np.abs(scaled) > self.limit))
         return np.clip(scaled, -self.limit, self.limit).astype(np.int64), n_clamped
-
-    def decode(self, integers: np.ndarray) -> np.ndarray:
-        """Reads integers as multiples of 2^-fraction_bits."""
-        return np.ldexp(integers.astype(np.float64), -self.fraction_bits)
 
 
 @dataclass(frozen=True)
@@ -142,16 +138,22 @@ class Packing:
             )
         return bound
 
-    def noise(self, bound: int, *shape: int) -> np.ndarray:
+    def noise(self, bound: int, *shape: int, draws: Draws | None = None) -> np.ndarray:
         """Draws uniform integers that, added to sums within ±bound, stay within their slots: an object array.
 
         One such sum differs from another under its noise with probability bound / (limit - bound) at most.
+
+        Args:
+            bound: of the sums' magnitudes.
+            shape: of the array.
+            draws: where they come from; None draws them afresh.
 
         Raises:
             ConfigError: if there is no room beside the bound.
         """
         room = self.limit - self.check(bound + 1, "a sum and its noise") + 1
-        drawn = [secrets.randbelow(2 * room + 1) - room for _ in range(math.prod(shape))]
+        source = draws or Draws(None)
+        drawn = [source.within(room) for _ in range(math.prod(shape))]
         return np.array(drawn, object).reshape(shape)
 
     def pack(self, rows: np.ndarray) -> list[mpz]:

@@ -39,8 +39,6 @@ class Pool:
         self._changed = threading.Condition()
         self._is_closing = False
         self._error: Exception | None = None
-        self.n_ahead = 0
-        self.n_late = 0
         self._thread = threading.Thread(target=self._work, name="obfuscators", daemon=True)
         self._thread.start()
 
@@ -52,12 +50,10 @@ class Pool:
         """
         with self._changed:
             if self._ready:
-                self.n_ahead += 1
                 self._changed.notify_all()
                 return self._ready.popleft()
             if self._error:
                 raise self._error
-            self.n_late += 1
         return self._source.draw()
 
     def wait_until_full(self) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gmpy2
 from gmpy2 import mpz
 
-from vfl.paillier.keys import PublicKey
 from vfl.paillier.obfuscation import Obfuscators
 from vfl.paillier.packing import Layout
-from vfl.paillier.vector import EncryptedMatrix
+from vfl.paillier.vector import EncryptedMatrix, Key
 
 
 def ship(matrix: EncryptedMatrix, obfuscators: Obfuscators) -> bytes:
@@ -26,11 +24,13 @@ def ship(matrix: EncryptedMatrix, obfuscators: Obfuscators) -> bytes:
         obfuscators: of the same key. To the key holder from anybody else: `Covering`. From the key holder:
             `Exact`. From anybody to who does not hold the key: `ShortExponent` will do.
     """
-    modulus, width = matrix.key.n_squared, matrix.key.cipher_bytes
-    return b"".join((cell * obfuscators.draw() % modulus).to_bytes(width, "big") for cell in matrix.cells)
+    key = matrix.key
+    return b"".join(
+        key.combine(cell, obfuscators.draw()).to_bytes(key.cipher_bytes, "big") for cell in matrix.cells
+    )
 
 
-def receive(raw: bytes | memoryview, key: PublicKey, layout: Layout, bound: int) -> EncryptedMatrix:
+def receive(raw: bytes | memoryview, key: Key, layout: Layout, bound: int) -> EncryptedMatrix:
     """Reads what a peer shipped.
 
     Args:
@@ -42,30 +42,20 @@ def receive(raw: bytes | memoryview, key: PublicKey, layout: Layout, bound: int)
     Raises:
         ValueError: if they are of another count or width, or one is no ciphertext under this key.
     """
-    width, modulus = key.cipher_bytes, key.n_squared
+    width = key.cipher_bytes
     if len(raw) != layout.n_cells * width:
         raise ValueError(f"{len(raw)} bytes where {layout.n_cells} ciphertexts of {width} are due")
     cells = _numbers(raw, width)
-    for place, cell in enumerate(cells):
-        if not 0 < cell < modulus:
-            raise ValueError(f"ciphertext {place} is not between 0 and n²")
-    product = mpz(1)
-    for (
-        cell
-    ) in cells:  # one greatest common divisor for all: cells share a factor with n if their product does
-        product = product * (cell % key.n) % key.n
-    if gmpy2.gcd(product, key.n) != 1:
-        place = next(place for place, cell in enumerate(cells) if gmpy2.gcd(cell, key.n) != 1)
-        raise ValueError(f"ciphertext {place} shares a factor with n")
+    key.check(cells)
     return EncryptedMatrix(key, layout, tuple(cells), layout.packing.check(bound, "what was agreed"))
 
 
-def plain_to_bytes(numbers: Sequence[mpz], key: PublicKey) -> bytes:
+def plain_to_bytes(numbers: Sequence[mpz], key: Key) -> bytes:
     """Writes plaintexts in [0, n), such as masked ones, each as wide as n, big-endian."""
     return b"".join(int(number).to_bytes(key.plain_bytes, "big") for number in numbers)
 
 
-def plain_from_bytes(raw: bytes | memoryview, key: PublicKey, count: int) -> list[mpz]:
+def plain_from_bytes(raw: bytes | memoryview, key: Key, count: int) -> list[mpz]:
     """Reads plaintexts in [0, n).
 
     Raises:

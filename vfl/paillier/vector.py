@@ -10,15 +10,57 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
 from vfl.paillier.exponentiation import products_of_powers
-from vfl.paillier.keys import PrivateKey, PublicKey
+from vfl.paillier.keys import Products
 from vfl.paillier.packing import Layout
 from vfl.paillier.workers import Workers
+
+
+class Key(Protocol):
+    """Is what matrices are under: a `keys.PublicKey`, or a `clear.ClearKey`, which hides nothing."""
+
+    @property
+    def n(self) -> mpz:
+        """The modulus of plaintexts."""
+
+    @property
+    def plain_bytes(self) -> int:
+        """The width of a plaintext on the wire."""
+
+    @property
+    def cipher_bytes(self) -> int:
+        """The width of a ciphertext on the wire."""
+
+    def lift(self, number: mpz) -> mpz:
+        """Returns a number as a ciphertext, without randomness."""
+
+    def combine(self, one: mpz, other: mpz) -> mpz:
+        """Adds the plaintexts of two ciphertexts."""
+
+    def repeat(self, cell: mpz, times: mpz) -> mpz:
+        """Multiplies the plaintext of a ciphertext."""
+
+    def products(self, cells: Sequence[mpz], x: np.ndarray, multiply: Products) -> list[mpz]:
+        """Returns a ciphertext of Σ_i x[j, i] · m_i for each row of x."""
+
+    def check(self, cells: Sequence[mpz]) -> None:
+        """Raises ValueError unless these can be ciphertexts."""
+
+
+class Opener(Protocol):
+    """Is what decrypts: a `keys.PrivateKey`, or a `clear.ClearKey`."""
+
+    @property
+    def public(self) -> Key:
+        """The other half."""
+
+    def decrypt_all(self, ciphertexts: list[mpz], threads: int = 1) -> list[mpz]:
+        """Returns plaintexts in [0, n)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,14 +77,14 @@ class EncryptedMatrix:
         bound: the largest magnitude that a slot may hold.
     """
 
-    key: PublicKey
+    key: Key
     layout: Layout
     cells: tuple[mpz, ...]
     bound: int
 
     @classmethod
     def encrypt(
-        cls, key: PublicKey, layout: Layout, values: np.ndarray, bound: int | None = None
+        cls, key: Key, layout: Layout, values: np.ndarray, bound: int | None = None
     ) -> EncryptedMatrix:
         """Puts [rows, width] integers under a key.
 
@@ -61,7 +103,7 @@ class EncryptedMatrix:
         if bound is None:
             bound = max((abs(int(value)) for value in (values.min(), values.max())), default=0)
         layout.packing.check(bound, "a value")
-        return cls(key, layout, tuple(_bare(key, number) for number in plain), bound)
+        return cls(key, layout, tuple(key.lift(number) for number in plain), bound)
 
     def add(self, other: EncryptedMatrix) -> EncryptedMatrix:
         """Adds two encrypted matrices.
@@ -73,8 +115,7 @@ class EncryptedMatrix:
         if other.key.n != self.key.n or other.layout != self.layout:
             raise ValueError("two matrices of different keys or layouts")
         bound = self.layout.packing.check(self.bound + other.bound, "a sum")
-        modulus = self.key.n_squared
-        cells = tuple(a * b % modulus for a, b in zip(self.cells, other.cells, strict=True))
+        cells = tuple(self.key.combine(a, b) for a, b in zip(self.cells, other.cells, strict=True))
         return replace(self, cells=cells, bound=bound)
 
     def add_plain(self, values: np.ndarray, bound: int | None = None) -> EncryptedMatrix:
@@ -122,10 +163,10 @@ class EncryptedMatrix:
         found = replace(layout, rows=len(x), rows_each=layout.copies, copies=1)
         multiply = workers.products_of_powers if workers else products_of_powers
         if layout.copies > 1:
-            cells = multiply(self.cells, _grouped(x, layout.copies), self.key.n_squared)
+            cells = self.key.products(self.cells, _grouped(x, layout.copies), multiply)
         else:
             blocks = [
-                multiply(self.cells[block :: layout.blocks], x, self.key.n_squared)
+                self.key.products(self.cells[block :: layout.blocks], x, multiply)
                 for block in range(layout.blocks)
             ]
             cells = [cell for row in zip(*blocks, strict=True) for cell in row]
@@ -138,7 +179,7 @@ class EncryptedMatrix:
             ConfigError: if they do not fit.
             ValueError: if rows share a plaintext already, or take several.
         """
-        layout, modulus = self.layout, self.key.n_squared
+        layout, key = self.layout, self.key
         if layout.blocks * layout.rows_each * layout.copies > 1:
             raise ValueError("only rows that have one plaintext each can be folded")
         found = replace(layout, rows_each=rows_each)
@@ -147,7 +188,7 @@ class EncryptedMatrix:
         for start in range(0, layout.rows, rows_each):
             *others, cell = self.cells[start : start + rows_each]
             for other in reversed(others):
-                cell = gmpy2.powmod(cell, shift, modulus) * other % modulus
+                cell = key.combine(key.repeat(cell, shift), other)
             cells.append(cell)
         return replace(self, layout=found, cells=tuple(cells))
 
@@ -160,7 +201,7 @@ class EncryptedMatrix:
         masks = [mpz(secrets.randbelow(int(self.key.n))) for _ in self.cells]
         return replace(self, cells=self._plus(masks)), masks
 
-    def decrypt(self, key: PrivateKey, threads: int = 1) -> np.ndarray:
+    def decrypt(self, key: Opener, threads: int = 1) -> np.ndarray:
         """Returns the matrix, [rows, width] int64, or Python's integers where slots are wide.
 
         Raises:
@@ -168,7 +209,7 @@ class EncryptedMatrix:
         """
         return self.layout.unpack(self.plaintexts(key, threads), self.key.n)
 
-    def plaintexts(self, key: PrivateKey, threads: int = 1) -> list[mpz]:
+    def plaintexts(self, key: Opener, threads: int = 1) -> list[mpz]:
         """Returns the numbers in [0, n) that the matrix lies in, masked or not.
 
         Raises:
@@ -179,18 +220,12 @@ class EncryptedMatrix:
         return key.decrypt_all(list(self.cells), threads)
 
     def _plus(self, numbers: Sequence[mpz]) -> tuple[mpz, ...]:
-        modulus = self.key.n_squared
-        bare = (_bare(self.key, number) for number in numbers)
-        return tuple(cell * one % modulus for cell, one in zip(self.cells, bare, strict=True))
+        lifted = (self.key.lift(number) for number in numbers)
+        return tuple(self.key.combine(cell, one) for cell, one in zip(self.cells, lifted, strict=True))
 
     def __repr__(self) -> str:
         layout = self.layout
         return f"<EncryptedMatrix {layout.rows} × {layout.width} in {len(self.cells)} ciphertexts>"
-
-
-def _bare(key: PublicKey, number: mpz) -> mpz:
-    """Returns (n + 1)^number modulo n²: the encryption without its randomness."""
-    return 1 + number % key.n * key.n
 
 
 def _grouped(x: np.ndarray, copies: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 import numpy as np
 from gmpy2 import mpz
 
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, WorkerLost
 from vfl.paillier.exponentiation import products_of_powers
 from vfl.paillier.keys import PrivateKey, PublicKey
 from vfl.paillier.obfuscation import Covering, Exact, Obfuscators, ShortExponent
@@ -31,6 +31,10 @@ from vfl.paillier.obfuscation import Covering, Exact, Obfuscators, ShortExponent
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 _PROGRAM: Final = (
     f"import sys; sys.path.insert(0, {_ROOT!r}); from vfl.paillier.workers import serve; serve()"
+)
+_ENDED: Final = (
+    "a worker process has ended; its last words, if it had any, are above. If memory ran out, set "
+    "threads = 1 in the site, which needs no workers"
 )
 
 
@@ -47,7 +51,9 @@ class Workers:
     def __init__(self, count: int) -> None:
         if count < 1:
             raise ConfigError(f"{count} worker processes: set 1 or more, or use none")
-        self._workers = [_Worker() for _ in range(count)]
+        with ExitStack() as begun:  # if one cannot start, those before it end
+            self._workers = [begun.enter_context(closing(_Worker())) for _ in range(count)]
+            begun.pop_all()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
 
     def products_of_powers(self, bases: Sequence[mpz], exponents: np.ndarray, modulus: mpz) -> list[mpz]:
@@ -101,7 +107,7 @@ class _Worker:
         """Returns the numbers that the process answers with.
 
         Raises:
-            ChildProcessError: if it has ended.
+            WorkerLost: if it has ended.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         with self._busy:
@@ -112,9 +118,9 @@ class _Worker:
                 stdin.flush()
                 line = stdout.readline()
             except (OSError, ValueError) as error:
-                raise ChildProcessError("a worker process has ended") from error
+                raise WorkerLost(_ENDED) from error
         if not line:
-            raise ChildProcessError("a worker process has ended; its own last words are above")
+            raise WorkerLost(_ENDED)
         return [mpz(number, 16) for number in json.loads(line)]
 
     def close(self) -> None:

@@ -34,13 +34,9 @@ from vfl.report.figures import (
     draw_roc,
 )
 from vfl.report.record import Record, Traffic
+from vfl.report.terms import ALONE_WORDS, TASKS, metric_of
 
 __all__ = ["Record", "render_report"]
-
-
-class _Metric(NamedTuple):
-    label: str
-    better: int  # 1: higher, -1: lower, 0: nobody said
 
 
 class _Plate(NamedTuple):
@@ -50,37 +46,6 @@ class _Plate(NamedTuple):
     title: str
     caption: str
 
-
-_METRICS: Final = {
-    "auc": _Metric("AUC", 1),
-    "average_precision": _Metric("average precision", 1),
-    "accuracy": _Metric("accuracy", 1),
-    "f1": _Metric("F1", 1),
-    "macro_f1": _Metric("macro F1", 1),
-    "r2": _Metric("R²", 1),
-    "log_loss": _Metric("log loss", -1),
-    "rmse": _Metric("RMSE", -1),
-    "mae": _Metric("MAE", -1),
-}
-
-_TASKS: Final = {
-    "binary": "binary classification",
-    "multiclass": "multi-class classification",
-    "regression": "regression",
-}
-
-_BARE: Final = "all it can do without features of its own"
-
-#: What the label party does alone: as a column's head, in the first sentence, and in full.
-_ALONE: Final = {
-    "own features": ("alone", "alone", "with its own features alone, trained with the same settings"),
-    "majority class": (
-        "majority class",
-        "by always naming the commonest class",
-        f"by always naming the commonest class, {_BARE}",
-    ),
-    "mean": ("mean", "by always answering the mean", f"by always answering the mean, {_BARE}"),
-}
 
 _COLUMNS: Final = ("sent_bytes", "received_bytes", "sent_messages", "received_messages")
 
@@ -97,8 +62,8 @@ def render_report(record: Record) -> str:
     Raises:
         DataError: For a task that is unknown, or test arrays whose shapes or values do not fit it.
     """
-    if record["task"] not in _TASKS:
-        raise DataError(f"report: task {record['task']!r} is unknown; use one of {', '.join(_TASKS)}")
+    if record["task"] not in TASKS:
+        raise DataError(f"report: task {record['task']!r} is unknown; use one of {', '.join(TASKS)}")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -114,8 +79,9 @@ def render_report(record: Record) -> str:
     comparison = _comparison(record)
     return environment.from_string(source).render(
         record=record,
-        task=_TASKS[record["task"]],
-        score_name=_metric(record["score"]).label,
+        task=TASKS[record["task"]],
+        score_name=metric_of(record["score"]).label,
+        row="rating" if record["task"] == "recommendation" else "row",
         summary=_summary(record),
         headline=comparison[0] if comparison and comparison[0]["difference"] is not None else None,
         alone_head=_alone_words(record)[0],
@@ -130,10 +96,6 @@ def render_report(record: Record) -> str:
         ledger=_ledger(record),
         totals=_totals(record),
     )
-
-
-def _metric(key: str) -> _Metric:
-    return _METRICS.get(key, _Metric(key.replace("_", " "), 0))
 
 
 def _capital(words: str) -> str:
@@ -153,7 +115,7 @@ def _test_scores(record: Record) -> tuple[dict[str, float], dict[str, float]]:
 
 def _alone_words(record: Record) -> tuple[str, str, str]:
     kind = record["alone"]["kind"] if record["alone"] else "own features"
-    return _ALONE.get(kind, (kind, f"by {kind}", f"by {kind}"))
+    return ALONE_WORDS.get(kind, (kind, f"by {kind}", f"by {kind}"))
 
 
 def _summary(record: Record) -> str:
@@ -171,7 +133,7 @@ def _summary(record: Record) -> str:
     if together is None:
         return f"{opening}."
     sentence = (
-        f"{opening}{colon} test {_metric(record['score']).label} {words.humane_score(together)} together"
+        f"{opening}{colon} test {metric_of(record['score']).label} {words.humane_score(together)} together"
     )
     if alone is not None:
         sentence += f", {words.humane_score(alone)} {_alone_words(record)[1]}"
@@ -186,12 +148,17 @@ def _gain(record: Record) -> str:
     partners = [p["name"] for p in record["parties"] if p["role"] != "label"]
     if alone is None or together is None:
         return "What the partners add is not known: one of the two scores is missing."
-    better = (_metric(key).better or 1) * (together - alone)
+    better = (metric_of(key).better or 1) * (together - alone)
     size = words.humane_score(abs(better))
     change = f"makes it {'better' if better > 0 else 'worse'} by {size}" if better else "changes nothing"
+    if record["task"] == "recommendation":
+        return (
+            f"The test {metric_of(key).label} on all participants’ ratings is {words.humane_score(alone)} "
+            f"{_alone_words(record)[2]}; together it is {words.humane_score(together)}. Joining {change}."
+        )
     with_whom = f"with {words.listed(partners)}" if partners else "together"
     return (
-        f"The label is held by {label}, which reaches a test {_metric(key).label} of "
+        f"The label is held by {label}, which reaches a test {metric_of(key).label} of "
         f"{words.humane_score(alone)} {_alone_words(record)[2]}; {with_whom} it reaches "
         f"{words.humane_score(together)}. Joining {change}."
     )
@@ -209,10 +176,10 @@ def _comparison(record: Record) -> list[dict[str, Any]]:
     for key in _keys(record, together, alone) if alone else []:
         a, t = _known(alone, key), _known(together, key)
         difference = None if a is None or t is None else t - a
-        sign = (difference or 0) * _metric(key).better
+        sign = (difference or 0) * metric_of(key).better
         verdict = "better" if sign > 0 else "worse" if sign < 0 else "equal" if difference == 0 else ""
         rows.append(
-            {"key": key, "label": _metric(key).label, "alone": a, "together": t, "difference": difference}
+            {"key": key, "label": metric_of(key).label, "alone": a, "together": t, "difference": difference}
             | {"verdict": verdict}
         )
     return rows
@@ -222,7 +189,7 @@ def _comparison_plate(comparison: list[dict[str, Any]]) -> _Plate | None:
     hints = {1: "further right is better", -1: "further left is better"}
     bands: dict[str, list[Pair]] = {}
     for row in comparison:
-        hint = hints.get(_metric(row["key"]).better)
+        hint = hints.get(metric_of(row["key"]).better)
         if hint and (row["alone"], row["together"]) != (None, None):
             bands.setdefault(hint, []).append(Pair(row["label"], row["alone"], row["together"]))
     drawing = draw_comparison([Band(*band) for band in bands.items()]) if bands else None
@@ -233,7 +200,7 @@ def _scores(record: Record) -> list[dict[str, Any]]:
     parts = {part: record["metrics"].get(part, {}) for part in ("valid", "test")}
     hints = {1: "higher is better", -1: "lower is better", 0: ""}
     return [
-        {"key": key, "label": _metric(key).label, "hint": hints[_metric(key).better]}
+        {"key": key, "label": metric_of(key).label, "hint": hints[metric_of(key).better]}
         | {part: _known(scores, key) for part, scores in parts.items()}
         for key in _keys(record, parts["test"], parts["valid"])
     ]
@@ -253,21 +220,23 @@ def _curves(record: Record) -> list[_Plate]:
         )
 
     best, key = record["best_epoch"], record["score"]
-    losses = [epoch["loss"] for epoch in history]
-    drawing = draw_curves("loss", "loss", epochs, valid("log_loss"), losses, best)
-    both = "On the training rows (dashed), and log loss on the validation rows (solid)."
-    caption = both if valid("log_loss") else "On the training rows."
-    plates = [_Plate(drawing, "Loss", caption)]
-    curve = valid(key)
-    if curve and key != "log_loss":
-        drawing = draw_curves("score", _metric(key).label, epochs, curve, None, best)
-        plates.append(
-            _Plate(
-                drawing,
-                _capital(_metric(key).label),
-                "On the validation rows; it decides which weights are kept.",
+    losses = [epoch["loss"] for epoch in history if "loss" in epoch]  # a sum over ratings tells of none
+    plates = []
+    if losses:
+        drawing = draw_curves("loss", "loss", epochs, valid("log_loss"), losses, best)
+        both = "On the training rows (dashed), and log loss on the validation rows (solid)."
+        caption = both if valid("log_loss") else "On the training rows."
+        plates.append(_Plate(drawing, "Loss", caption))
+    rows = "ratings" if record["task"] == "recommendation" else "rows"
+    for place, name in enumerate([key] if losses else _keys(record, history[-1]["valid"])):
+        curve = valid(name)
+        if curve and name != "log_loss":
+            drawing = draw_curves(
+                "score" if not place else f"score{place}", metric_of(name).label, epochs, curve, None, best
             )
-        )
+            decides = "; it decides which weights are kept" if name == key else ""
+            caption = f"On the validation {rows}{decides}."
+            plates.append(_Plate(drawing, _capital(metric_of(name).label), caption))
     return plates
 
 
@@ -275,7 +244,10 @@ def _outcome(record: Record) -> dict[str, Any]:
     """Returns what the test rows show: figures, the commonest mistakes, or a note on why there are none."""
     test = record["test"]
     if test is None or not len(test["truth"]):
-        return {"plates": [], "mistakes": [], "note": "There are no test rows to draw."}
+        note = "There are no test rows to draw."
+        if record["task"] == "recommendation":
+            note = "Ratings stay with the participants, so none of them can be drawn."
+        return {"plates": [], "mistakes": [], "note": note}
     truth, output = np.asarray(test["truth"]), np.asarray(test["output"], dtype=np.float64)
     dims = 2 if record["task"] == "multiclass" else 1
     if truth.ndim != 1 or output.ndim != dims or len(truth) != len(output):

@@ -22,13 +22,13 @@ class Epoch(TypedDict):
     """What one pass over the training rows came to; `valid` is empty without validation rows."""
 
     epoch: int
-    loss: float
+    loss: NotRequired[float]
     valid: dict[str, float]
     seconds: float
 
 
 class Alone(TypedDict):
-    """What the label party reaches without partners; `kind` says with what, `why` what failed."""
+    """What is reached without partners; `kind` says by whom or with what, `why` what failed."""
 
     kind: str
     test: dict[str, float]

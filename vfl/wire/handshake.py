@@ -31,6 +31,10 @@ Fact = str | int | float | bool | None
 NONCE_BYTES: Final = 16
 _MOST_DIFFERENCES: Final = 4
 _ABSENT: Final = "nothing"
+SAME_PEOPLE: Final = (
+    'all must hold the same people, in any order: set align = "psi" in the job to train on those that all '
+    "share"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,12 @@ async def agree(line: Line, hub: str, peers: Sequence[str], facts: Mapping[str, 
 
 
 async def compare_rows(
-    line: Line, hub: str, peers: Sequence[str], rows: int | None, digest: str | None
+    line: Line,
+    hub: str,
+    peers: Sequence[str],
+    rows: int | None,
+    digest: str | None,
+    remedy: str = SAME_PEOPLE,
 ) -> int:
     """Makes sure that all parties hold the same rows in the same order; returns how many, when they do.
 
@@ -115,6 +124,7 @@ async def compare_rows(
         peers: at the hub, all others.
         rows: how many this party has; None at a hub without any, which compares the others' with each other.
         digest: the hash of its ordered ids, keyed with the nonce that `agree` returned; None as for `rows`.
+        remedy: what a person is told to do where they differ.
 
     Raises:
         Refused: naming the peer whose rows are others; at a hub without rows, others than most peers'.
@@ -122,30 +132,32 @@ async def compare_rows(
     with line.during("handshake"):
         own = None if rows is None or digest is None else RowsDigest(rows, digest)
         if line.me == hub:
-            return await (_compare_with_own(line, peers, own) if own else _compare_peers(line, peers))
+            if own is None:
+                return await _compare_peers(line, peers, remedy)
+            return await _compare_with_own(line, peers, own, remedy)
         if own is None:
             raise RoleError(f"{line.me} has no rows to compare; only a hub may have none")
         await line.say(hub, own)
         verdict = await line.hear(hub, Verdict)
         if not verdict.same_rows:
-            raise Refused(hub, _other_rows(own.rows, verdict.rows))
+            raise Refused(hub, _other_rows(own.rows, verdict.rows, remedy))
         return own.rows
 
 
-async def _compare_with_own(line: Line, peers: Sequence[str], own: RowsDigest) -> int:
+async def _compare_with_own(line: Line, peers: Sequence[str], own: RowsDigest, remedy: str) -> int:
     still = list(peers)
     while still:
         peer, theirs = await line.hear_any(still, RowsDigest)
         still.remove(peer)
         if not _same(own, theirs):
             await line.say(peer, Verdict(False, own.rows))
-            raise Refused(peer, _other_rows(own.rows, theirs.rows))
+            raise Refused(peer, _other_rows(own.rows, theirs.rows, remedy))
     for peer in peers:
         await line.say(peer, Verdict(True, own.rows))
     return own.rows
 
 
-async def _compare_peers(line: Line, peers: Sequence[str]) -> int:
+async def _compare_peers(line: Line, peers: Sequence[str], remedy: str) -> int:
     """Takes for right what most peers say, or of equally many, the first of them."""
     heard: dict[str, RowsDigest] = {}
     while still := [peer for peer in peers if peer not in heard]:
@@ -157,7 +169,8 @@ async def _compare_peers(line: Line, peers: Sequence[str]) -> int:
     for peer in others or peers:
         await line.say(peer, Verdict(not others, most.rows))
     if others:
-        raise Refused(others[0], _other_rows(most.rows, heard[others[0]].rows, "the other parties'"))
+        found = _other_rows(most.rows, heard[others[0]].rows, remedy, "the other parties'")
+        raise Refused(others[0], found)
     return most.rows
 
 
@@ -165,14 +178,11 @@ def _same(one: RowsDigest, other: RowsDigest) -> bool:
     return one.rows == other.rows and hmac.compare_digest(one.digest.encode(), other.digest.encode())
 
 
-def _other_rows(mine: int, theirs: int, whose: str = "yours") -> str:
+def _other_rows(mine: int, theirs: int, remedy: str, whose: str = "yours") -> str:
     count = (
         f"as many as {whose}, but not the same ids" if mine == theirs else f"{whose} {mine}, theirs {theirs}"
     )
-    return (
-        f"rows: {count}; all must hold the same people, in any order: "
-        f'set align = "psi" in the job to train on those that all share'
-    )
+    return f"rows: {count}; {remedy}"
 
 
 def _compare(peer: str, mine: Mapping[str, Fact], text: str) -> None:
