@@ -50,9 +50,9 @@ Who learns what:
         "als" nearly, with paillier exactly.
     coordinator, masked: The sums over all participants: for every shared entity how many ratings it has in
         all, with "als", and what the shared factors follow from; the sum of all squared errors; mu; how many
-        sums each clipped. Of one participant nothing, not even what it has ratings of. But with "als" the sums
-        of entities that few have ratings of give away what some unnamed users rated, and their residuals but
-        for one number each.
+        sums each clipped. Of one participant nothing, not even what it has ratings of. But with "als" the
+        sums of entities that few have ratings of give away what some unnamed users rated, and their residuals
+        but for one number each.
     coordinator, plain: Every participant's sums. They show which shared entities have ratings there and how
         many; and, with the rounds before, each residual r - g nearly, where a participant is one user. What
         is left to hide a rating is the mask g alone. Also mu and how many sums each clipped.
