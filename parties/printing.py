@@ -44,7 +44,7 @@ def _share_words(summary: dict[str, Any], name: str) -> str:
         used = sum(summary["ratings"].get(name, {}).values())
         own = summary["own"].get(name, {}).get("rmse")
         words = f"{used} ratings" if used == of else f"{used} of its {of} ratings"
-        return f"{words}, test RMSE {own:.4f} on its own; " if used and own is not None else ""
+        return f"{words}, test RMSE {own:.4f} on its own ratings; " if used and own is not None else ""
     return f"{rows} of its {of} rows shared; " if of and of != rows else ""  # a coordinator has no table
 
 

@@ -129,7 +129,11 @@ def _holder(assembly: Assembly, parts: Mapping[str, Trained], user: str, party: 
     asked = parts if party is None else {party: parts[party]}
     found = [name for name, part in asked.items() if user in part.saved[axis]]
     if not found:
-        whom = " and ".join(asked) or "nobody"
+        if not asked:
+            raise ConfigError(
+                "the folder is a coordinator's, which has no users: name a participant's, or the run's"
+            )
+        whom = " or ".join(asked)
         raise DataError(
             f"--user {shown(user)}: there is no such user at {whom}: give an id as it stands in the ratings; "
             f"who has come since is known once the run is repeated"

@@ -44,10 +44,11 @@ To recommend, with by = "item", whoever asks hears each other party's best items
     coordinator --Best--> participant
 
 Who learns what:
-    participant: The shared factors after every step, mu, how many ratings train in all, which round scored
-        best and who contributes; with aggregation = "adaptive" also who chose masks. Of two participants
-        each can find the other's sums by taking off its own, from factors that tell them: where solver =
-        "als" nearly, with paillier exactly.
+    participant: The shared factors after every step, which of entities with two or three ratings tell
+        something of their raters' own; mu, how many ratings train in all, which round scored best and who
+        contributes; with aggregation = "adaptive" also who chose masks. Of two participants each can find the
+        other's sums by taking off its own, from factors that tell them: where solver = "als" nearly, with
+        paillier exactly.
     coordinator, masked: The sums over all participants: for every shared entity how many ratings it has in
         all, with "als", and what the shared factors follow from; the sum of all squared errors; mu; how many
         sums each clipped. Of one participant nothing, not even what it has ratings of. But with "als" the

@@ -26,6 +26,7 @@ from protocols.fedmmf.roster import (
     bound_words,
     check_metric,
     graph_of,
+    joins_too_late,
     masked_group,
     ring_of,
     score_widths,
@@ -124,7 +125,7 @@ class _Coordinator:
         """Lists whose contributions cannot be seen here."""
         names = tuple(self.gathering.names)
         if self._wanting is not None:
-            return masked_group(names, self._wanting, self._session.nonce, self.gathering.number)
+            return masked_group(names, self._wanting, self._session.nonce)
         return () if self._config.aggregation == "plain" else names
 
     async def begin(self) -> int:
@@ -208,7 +209,7 @@ class _Coordinator:
         if self._config.aggregation == "paillier" and self._config.paillier_items == "rated":
             notes.append(f'paillier_items = "rated": {hub} saw which shared entities have ratings where.')
         if self._config.aggregation in ("masked", "adaptive"):
-            notes.append(bound_words(self._session))
+            notes.append(bound_words(self._config, len(self.masked()), all_mask=not plain))
         notes += [
             f"{name} vanished, and the run went on without it. From the sums before and after, {hub} can "
             f"estimate what it had contributed."
@@ -246,7 +247,7 @@ class _Coordinator:
         """Goes on without whoever has vanished, under a new roster."""
         if self._config.solver == "als" and epoch == self._plan.epochs:
             raise PeerLost(self.gathering.vanished[-1], "was lost in the last round: start anew, or set more")
-        await self._sums.renew()
+        await self._renew()
         self.side.drop(self.gathering.number)
 
     async def _validate(self, epoch: int) -> dict[str, float] | None:
@@ -269,7 +270,22 @@ class _Coordinator:
             if stop and len(gathering.vanished) > n_vanished:
                 self._too_late()
             if vanished:
-                await self._sums.renew()
+                await self._renew()
+
+    async def _renew(self) -> None:
+        """Has those who are left agree on fresh masks or a fresh key.
+
+        Raises:
+            PeerLost: if one of them would have to begin to mask after its sums were seen here.
+        """
+        gone = self.gathering.vanished[-1]
+        late = joins_too_late(self._names, self.gathering.names, self._wanting, self._session.nonce)
+        if late:
+            raise PeerLost(
+                gone,
+                f"was lost, and {late}, whose sums were in the clear, cannot mask in its place: start anew",
+            )
+        await self._sums.renew()
 
     def _too_late(self) -> None:
         raise PeerLost(self.gathering.vanished[-1], "vanished when training was over: start anew")

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from protocols.fedmmf.messages import Ask, Best
 from protocols.fedmmf.roster import Config
-from vfl.data.text import shown
 from vfl.errors import ConfigError, RemoteProtocolError
 from vfl.journal import Journal
 from vfl.ratings.factors import Factors
@@ -57,7 +56,10 @@ async def participant_recommends(
         raise ConfigError(f"-n {top}: ask for 1 to {MOST_ITEMS} items")
     config: Config = session.options
     if config.by == "user":
-        return [] if user is None else best_items(holding, mask, factors, holding.own_place(user), top)
+        if user is None:
+            return []
+        found = best_items(holding, mask, factors, holding.own_place(user), top)
+        return _within(holding.scale, found)
     if user is None:
         return await _answer(line, session, holding, mask, factors)
     place = holding.shared_place(user)
@@ -65,7 +67,7 @@ async def participant_recommends(
     await line.say(session.hub, Ask(place, top))
     for _ in range(len(session.with_role("participant")) - 1):
         found += _read(session.hub, await line.hear(session.hub, Best), top)
-    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:top]
+    return _within(holding.scale, sorted(found, key=lambda pair: (-pair[1], pair[0]))[:top])
 
 
 async def coordinator_recommends(
@@ -96,7 +98,7 @@ def best_items(
 ) -> list[tuple[str, float]]:
     """Finds the items, of those here, that a user has not rated and is predicted to rate highest.
 
-    They are ranked before predictions are kept within the scale.
+    Predictions are not kept within the scale yet: at its end, all would rank alike.
     """
     by_user = holding.by == "user"
     scores = factors.row(user) + mask.row(user) if by_user else factors.column(user) + mask.column(user)
@@ -107,7 +109,11 @@ def best_items(
         scores[known] = -np.inf
     order = np.lexsort((np.arange(len(scores)), -scores))[:top]
     kept = [place for place in order.tolist() if np.isfinite(scores[place])]
-    return [(names[place], float(np.clip(scores[place], *holding.scale))) for place in kept]
+    return [(names[place], float(scores[place])) for place in kept]
+
+
+def _within(scale: tuple[float, float], found: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    return [(item, float(np.clip(rating, *scale))) for item, rating in found]
 
 
 async def _answer(
@@ -138,7 +144,6 @@ def _read(peer: str, best: Best, top: int) -> list[tuple[str, float]]:
         raise RemoteProtocolError(peer, "answers with ratings that are none")
     if len(ratings) != len(best.items) or len(ratings) > top:
         raise RemoteProtocolError(peer, f"answers with {len(best.items)} items where {top} were asked for")
-    long = next((item for item in best.items if not item), None)
-    if long is not None:
-        raise RemoteProtocolError(peer, f"answers with an item called {shown(long)}")
+    if not all(best.items):
+        raise RemoteProtocolError(peer, "answers with an item that has no name")
     return list(zip(best.items, ratings.tolist(), strict=True))

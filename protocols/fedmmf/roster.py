@@ -37,6 +37,9 @@ class Config(BaseModel):
     regularisation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.2
     """The weight of factors beside that of errors, a rating."""
     solver: Literal["als", "sgd"] = "als"
+    fewest_raters: Annotated[int, Field(ge=1)] = 2
+    """With "als": how many ratings a shared entity needs for factors of its own. From those of one with a
+    single rating everybody could work out the rater's own factors, and its rating less the mask."""
     mask: MaskKind = "user_mean"
     """What a participant takes off its ratings before training, fitted on them alone."""
     mask_rank: Annotated[int, Field(ge=1, le=64)] = 4
@@ -145,24 +148,42 @@ def check_metric(config: Config, metric: str) -> None:
 # --- who masks with whom --------------------------------------------------------------------------------
 
 
-def masked_group(names: Sequence[str], wanting: Sequence[str], nonce: bytes, number: int) -> tuple[str, ...]:
+def masked_group(names: Sequence[str], wanting: Sequence[str], nonce: bytes) -> tuple[str, ...]:
     """Lists who contributes under masks: all that want to and, where that is one alone, another.
 
     Args:
         names: who contributes.
         wanting: who chose masks; they may have vanished since.
-        nonce: the session's, from which follows who is drawn.
-        number: the roster's.
+        nonce: the session's, from which follows who is drawn: the same as long as it is there.
     """
     chosen = {name for name in names if name in set(wanting)}
     if len(chosen) == 1:
         others = (name for name in names if name not in chosen)
-        chosen.add(min(others, key=lambda name: _draw(nonce, number, name)))
+        chosen.add(min(others, key=lambda name: _draw(nonce, name)))
     return tuple(name for name in names if name in chosen)
 
 
-def _draw(nonce: bytes, number: int, name: str) -> bytes:
-    return hashlib.sha256(b"fedmmf drawn" + nonce + number.to_bytes(8, "big") + name.encode()).digest()
+def _draw(nonce: bytes, name: str) -> bytes:
+    return hashlib.sha256(b"fedmmf drawn" + nonce + name.encode()).digest()
+
+
+def joins_too_late(
+    before: Sequence[str], after: Sequence[str], wanting: Sequence[str] | None, nonce: bytes
+) -> str:
+    """Returns who would have to begin to mask after its sums were seen in the clear; nobody: "".
+
+    From the sum of a group that it is drawn into, whoever knows its sums could take them off.
+
+    Args:
+        before: who contributed.
+        after: who does now.
+        wanting: who chose masks, where that is a choice.
+        nonce: the session's.
+    """
+    if wanting is None:
+        return ""
+    masked = masked_group(before, wanting, nonce)
+    return next((name for name in masked_group(after, wanting, nonce) if name not in masked), "")
 
 
 def graph_of(session: Session, wanting: Sequence[str] | None = None) -> Graph | None:
@@ -178,7 +199,7 @@ def graph_of(session: Session, wanting: Sequence[str] | None = None) -> Graph | 
     drawn = drawn_with(session.nonce, config.neighbours)
     if wanting is not None:
         return lambda names, number: _grouped(
-            drawn, names, masked_group(names, wanting, session.nonce, number), number
+            drawn, names, masked_group(names, wanting, session.nonce), number
         )
     k = len(session.with_role("participant"))
     return None if degree_of(k, config.neighbours) >= k - 1 else drawn
@@ -196,17 +217,25 @@ def _star(names: Sequence[str], number: int) -> Neighbours:
 # --- what is told of it ---------------------------------------------------------------------------------
 
 
-def bound_words(session: Session) -> str:
-    """Says what the graph of masks withstands, with the numbers of this job."""
-    k, config = len(session.with_role("participant")), session.options
-    degree = degree_of(k, config.neighbours)
+def bound_words(config: Config, k: int, *, all_mask: bool = True) -> str:
+    """Says what the graph of masks withstands.
+
+    Args:
+        config: the protocol's options.
+        k: how many mask.
+        all_mask: whether these are all who contribute.
+    """
+    degree, who = degree_of(k, config.neighbours), "" if all_mask else " of those who mask"
+    if k == 0:
+        return "Nobody masks."
     if degree >= k - 1:
-        return "All mask with all: whoever is in league with the coordinator, only the others' sum shows."
+        whom = "All mask with all" if all_mask else f"The {k} who mask do so with each other"
+        return f"{whom}, so of all who are not in league with the coordinator only the sum shows."
     bits = collusion_bound(k, degree)
     odds = "never" if bits == -float("inf") else f"with probability 2^{bits:.0f} at most"
     return (
-        f"Each of {k} masks with {degree}: if a third are in league with the coordinator, a smaller sum than "
-        f"that of all others shows {odds}."
+        f"Each of {k} masks with {degree}: if a third{who} are in league with the coordinator, a smaller sum "
+        f"than that of all others{who} shows {odds}."
     )
 
 
@@ -217,8 +246,13 @@ def learns(session: Session, drawn: Mapping[str, str]) -> dict[str, str]:
         name: drawn[f"coordinator, {config.aggregation}" if member.role == "coordinator" else member.role]
         for name, member in session.members.items()
     }
-    if config.aggregation in ("masked", "adaptive"):
-        said["whoever is in league with the coordinator"] = bound_words(session)
+    if config.aggregation == "masked":
+        k = len(session.with_role("participant"))
+        said["whoever is in league with the coordinator"] = bound_words(config, k)
+    if config.aggregation == "adaptive":
+        said["whoever is in league with the coordinator"] = (
+            "The sum of the others who mask; where two mask and one is in league, the other's."
+        )
     if config.by == "item":
         said["whoever asks for recommendations"] = drawn["whoever asks for recommendations"]
     if session.goes_on:

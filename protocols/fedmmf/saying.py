@@ -19,7 +19,7 @@ from protocols.fedmmf.messages import (
     SealedKey,
     SharedFactors,
 )
-from protocols.fedmmf.roster import Config, graph_of, ring_of, width_of
+from protocols.fedmmf.roster import Config, graph_of, joins_too_late, ring_of, width_of
 from protocols.fedmmf.shared import SharedSide
 from vfl.crypto.pairs import open_sealed, seal
 from vfl.errors import RemoteProtocolError
@@ -56,6 +56,8 @@ class Saying:
         self, line: Line, session: Session, mark: int, side: SharedSide | None, m: int, masking: Contributing
     ) -> None:
         self.clipped = 0
+        self.wanting: tuple[str, ...] | None = None
+        """Who chose masks, where that is a choice."""
         self._line, self._session, self._mark, self._side, self._m = line, session, mark, side, m
         self._config: Config = session.options
         self._k = len(session.with_role("participant"))
@@ -69,8 +71,18 @@ class Saying:
         await self._share_key()
 
     async def renew(self, roster: Roster) -> None:
-        """Goes on without somebody, with fresh masks or a fresh key."""
+        """Goes on without somebody, with fresh masks or a fresh key.
+
+        Raises:
+            RemoteProtocolError: if the roster is none, or another would begin to mask only now.
+        """
+        before = self._masking.names
         await self._masking.renew(roster)
+        late = joins_too_late(before, self._masking.names, self.wanting, self._session.nonce)
+        if late:
+            raise RemoteProtocolError(
+                self._session.hub, f"goes on with masks of {late}, whose sums were in the clear before"
+            )
         await self._share_key()
 
     async def say_table(self, epoch: int, step: int, said: tuple[Tensor, int], journal: Journal) -> None:
@@ -215,6 +227,7 @@ async def begin_saying(
         graph=graph_of(session, wanting),
     )
     saying = Saying(line, session, mark, side, holding.m, masking)
+    saying.wanting = wanting
     await saying.begin()
     return saying
 

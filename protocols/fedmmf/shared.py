@@ -44,7 +44,8 @@ class SharedSide:
     def learn(self, total: Tensor) -> None:
         """Takes the step that a sum [m, t] gives cause for."""
         if self._config.solver == "als":
-            found = solve_shared(total, self._ring, self._config.rank, self._config.regularisation)
+            config = self._config
+            found = solve_shared(total, self._ring, config.rank, config.regularisation, config.fewest_raters)
             self.model.take_shared(found)
         else:
             shared_gradient(total, self._ring, self.model, self.weight, self._config.batches)

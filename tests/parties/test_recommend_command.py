@@ -105,7 +105,7 @@ def test_where_items_are_parted_all_parties_are_needed_and_whoever_asks_gets_the
     [
         (
             ["--user", "u99"],
-            ["--user 'u99': there is no such user at north and east and south", "once the run"],
+            ["--user 'u99': there is no such user at north or east or south", "once the run"],
         ),
         (["--user", ""], ["--user ''", "no such user"]),
         (["--user", "u07", "-n", "0"], ["-n 0: ask for 1 to 1000 items"]),

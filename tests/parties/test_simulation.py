@@ -82,7 +82,7 @@ def test_a_simulation_is_the_training_of_all_holders_without_a_dialogue(
     ratings: Ratings, catalogue: Catalogue
 ) -> None:
     found = tried(ratings, catalogue, 5, mask="content")
-    settings = Settings(plan=PLAN, rank=3)
+    settings = Settings(plan=PLAN, rank=3, fewest_raters=2)
     direct = train_all(list(found.holdings.values()), list(found.masks.values()), settings)
     assert found.test["rmse"] == pytest.approx(direct.test["rmse"], abs=1e-9)
     for mine, theirs in zip(found.factors.values(), direct.factors, strict=True):

@@ -205,6 +205,7 @@ def train_directly(setup: Setup, company: Company | None = None) -> Alone:
         optimizer=config.optimizer,
         ring=fedmmf.roster.ring_of(config, setup.k),
         seed=setup.seed,
+        fewest_raters=config.fewest_raters,
     )
     return train_all(list(company.held.values()), list(company.masks.values()), settings)
 

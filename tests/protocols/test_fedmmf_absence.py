@@ -15,6 +15,7 @@ from liars import Wrap, lying
 from sfa_cast import dying
 
 from protocols.fedmmf.messages import Axis, Ciphertexts, Clipped, SharedFactors
+from protocols.fedmmf.roster import joins_too_late, masked_group
 from vfl.errors import PeerAborted, PeerLost
 from vfl.masking.agreeing import Confirmation, KeyShare
 from vfl.masking.contributing import Contribution
@@ -171,18 +172,41 @@ def test_exact_own_factors_never_follow_twice_from_the_same_shared_ones() -> Non
     assert not any((a == b).all() for at, a in enumerate(said) for b in said[:at])
 
 
-def test_a_masked_one_that_is_left_alone_among_plain_ones_is_given_another(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("plain", "gone", "goes_on"),
+    [
+        ([True, False, True, False], "shop3", False),
+        ([False, False, True, False], "shop3", True),
+        ([True, False, True, False], "shop2", True),
+    ],
+    ids=["a masked one would be left alone", "two masked ones are left", "a plain one is gone"],
+)
+def test_nobody_whose_sums_were_in_the_clear_masks_in_the_place_of_who_vanished(
+    plain: list[bool], gone: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from protocols.fedmmf import saying
 
-    choices = iter([True, False, True, False])
+    choices = iter(plain)
     monkeypatch.setattr(saying, "may_be_plain", lambda *args, **kwargs: next(choices))
     setup = replace(BASE, k=4, options={"aggregation": "adaptive"})
-    end, company = play_with(setup, shop3=PHASES["in the second round"])
-    assert_went_on(end, company, "shop3")
-    assert isinstance(end, Rehearsal)
-    assert len(end.results[HUB].plain) == 1  # shop0 or shop2 masks with shop1 from then on
+    end, company = play_with(setup, **{gone: PHASES["in the second round"]})
+    if goes_on:
+        assert_went_on(end, company, gone)
+        return
+    assert isinstance(end, PeerLost)
+    assert "cannot mask in its place" in str(end)
+
+
+def test_a_drawn_partner_stays_and_none_is_drawn_anew() -> None:
+    names, nonce = tuple(f"shop{place}" for place in range(9)), bytes(16)
+    group = masked_group(names, ["shop4"], nonce)
+    (partner,) = set(group) - {"shop4"}
+    for gone in names:
+        left = tuple(name for name in names if name != gone)
+        late = joins_too_late(names, left, ["shop4"], nonce)
+        assert bool(late) == (gone == partner)
+        assert late not in group
+    assert joins_too_late(names, names[1:], None, nonce) == ""
 
 
 @settings(max_examples=25, deadline=None)

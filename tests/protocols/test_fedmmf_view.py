@@ -160,8 +160,8 @@ def test_who_chose_masks_is_masked_and_never_one_alone(
 
 def test_whoever_is_drawn_to_mask_follows_from_the_nonce() -> None:
     names = ["a", "b", "c", "d"]
-    drawn = {masked_group(names, ["b"], bytes([n]), 1) for n in range(60)}
+    drawn = {masked_group(names, ["b"], bytes([n])) for n in range(60)}
     assert drawn == {("a", "b"), ("b", "c"), ("b", "d")}
-    assert masked_group(names, ["b", "x"], b"", 1) == masked_group(names, ["b"], b"", 1)
-    assert masked_group(names, ["d", "a"], b"", 1) == ("a", "d")
-    assert masked_group(names, [], b"", 1) == ()
+    assert masked_group(names, ["b", "x"], b"") == masked_group(names, ["b"], b"")
+    assert masked_group(names, ["d", "a"], b"") == ("a", "d")
+    assert masked_group(names, [], b"") == ()

@@ -42,6 +42,7 @@ class Settings:
         optimizer: for "sgd", as `vfl.learn.optimise` has it.
         ring: where sums are taken; None for the solver's own.
         seed: the job's.
+        fewest_raters: for "als", how many ratings a shared entity needs for factors of its own.
     """
 
     plan: Plan
@@ -52,6 +53,7 @@ class Settings:
     optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_OPTIMIZER))
     ring: Ring | None = None
     seed: int = 0
+    fewest_raters: int = 1
 
 
 @dataclass(eq=False)
@@ -147,7 +149,11 @@ class _Rounds:
     def _least_squares(self) -> None:
         said = [statistics(one.factors, one.residuals, self._ring) for one in self._holders]
         total = self._total(said)
-        self._take(solve_shared(total, self._ring, self._settings.rank, self._settings.regularisation))
+        settings = self._settings
+        found = solve_shared(
+            total, self._ring, settings.rank, settings.regularisation, settings.fewest_raters
+        )
+        self._take(found)
         self._solve_own()
 
     def _solve_own(self) -> None:

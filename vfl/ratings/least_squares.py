@@ -73,14 +73,16 @@ def statistics(factors: Factors, residuals: Residuals, ring: Ring) -> tuple[Tens
     return sums.elements()
 
 
-def solve_shared(total: Tensor, ring: Ring, rank: int, regularisation: float) -> Tensor:
-    """Solves for the shared factors [m, r + 1]; those of an entity that nobody has rated are zero.
+def solve_shared(total: Tensor, ring: Ring, rank: int, regularisation: float, fewest: int = 1) -> Tensor:
+    """Solves for the shared factors [m, r + 1]; those of an entity with fewer than `fewest` ratings are zero.
 
     Args:
         total: [m, t], what all participants' `statistics` sum to.
         ring: where they were summed.
         rank: r.
         regularisation: the weight a rating.
+        fewest: how many ratings an entity must have. From the factors of one that has a single rating, the
+            rater's own factors follow, and the residual with them.
 
     Raises:
         ConfigError: a system has no single solution, or training has diverged.
@@ -90,4 +92,5 @@ def solve_shared(total: Tensor, ring: Ring, rank: int, regularisation: float) ->
     found = solve_all(upper, right, _penalties(upper[-1], rank, regularisation))
     if not np.isfinite(found).all():
         refuse_diverged("shared factors")
+    found[np.rint(upper[-1]) < fewest] = 0.0
     return torch.from_numpy(found)
