@@ -92,7 +92,7 @@ def test_a_constant_truth_has_no_r2() -> None:
     assert set(score("regression", np.ones(1), LOGITS[:1])) == {"rmse", "mae"}
 
 
-@pytest.mark.parametrize("task", METRICS)
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_no_rows_have_no_scores(task: str) -> None:
     assert score(task, np.zeros(0), np.zeros((0, 3))) == {}
 

@@ -71,7 +71,7 @@ def test_the_others_go_on_and_recommend_without_who_is_gone(
     assert [text.startswith(note) for text in result["notes"]].count(True) == 1
     assert note in (together / "carol" / "report.html").read_text(encoding="utf-8")
     assert len(recommend(together, "u07").items) == 10
-    with pytest.raises(DataError, match="no such user at east and south"):
+    with pytest.raises(DataError, match="no such user at east or south"):
         recommend(together, "u00")
 
 
