@@ -230,26 +230,32 @@ def stepped(setting: Setting, key: PrivateKey, meter: phe_step.Meter) -> dict[st
     scales = setting.scales
     learners = {name: setting.learners(name) for name in (FEATURE, LABEL)}
     mine, theirs = (share_of(learners[name]) for name in (FEATURE, LABEL))
-    drawn, draws = draw_factor(scales, draws_of(setting.session(FEATURE))), draws_of(setting.session(LABEL))
-    rotated = draw_rotation(scales, draws).astype(object) @ drawn
-    noise = scales.start.packing.noise(scales.start_bound, scales.d, scales.k, draws=draws)
-    for share, integers in ((mine, rotated + noise), (theirs, -noise)):
-        share.begin(integers << scales.start_shift, setting.batch)
+    first, second = (draws_of(setting.session(name)) for name in (FEATURE, LABEL))
+    drawn = draw_factor(scales, first)
+    rotated = draw_rotation(scales, second).astype(object) @ drawn
+    noise = scales.start.packing.noise(scales.start_bound, scales.d, scales.k, draws=second)
+    for share, integers, draws in ((mine, rotated + noise, first), (theirs, -noise, second)):
+        share.begin(integers << scales.start_shift, setting.batch, draws.key())
     (batch,), (labels,) = (list(setting.rows(name).batches("train", 1)) for name in (FEATURE, LABEL))
     bottom, joint = (learners[name]["network"] for name in (FEATURE, LABEL))
     h = embed(bottom, batch)
     h_int, _ = scales.activation.encode(h.detach().numpy())
 
     def gradient_of(z_int: np.ndarray) -> np.ndarray:
+        z_int = z_int + mine.blurred(h_int, scales.k, scales.blur)
         z = torch.from_numpy(scales.z(z_int)).requires_grad_()
         loss = loss_function("binary")(joint(z), labels.y)
         torch.autograd.backward(loss)
         joint.step()
         assert z.grad is not None
-        return scales.gradient_integers(z.grad.numpy())[0]
+        g = scales.gradient_integers(z.grad.numpy())[0]
+        blurs.append(theirs.blurred(g, scales.d, scales.blur))
+        return g
 
     used = mine.rounded_down(scales.dropped_bits), theirs.rounded_up(scales.dropped_bits)
+    blurs: list[np.ndarray] = []
     learned, returned = phe_step.step(key.phe_key, meter, h_int, used, gradient_of)
+    returned = returned + blurs[0]
     theirs.add(-learned)
     descend(bottom, h, torch.from_numpy(scales.embedding_gradient(returned)))
     return weights(learners)

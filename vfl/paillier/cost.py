@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -55,14 +57,18 @@ class Costs:
 def measure(key: PrivateKey, seconds: float = 1.0) -> Costs:
     """Measures every operation for its share of so many seconds, tables not counted.
 
-    Other work on this machine makes it neither longer nor shorter, as long as caches and clocks are not
-    shared: what a run takes follows from it where the run has its cores to itself.
+    Processor time is taken, while another thread decrypts: in a run the other party, or what works ahead,
+    keeps a second core busy, and two cores that are one core's two threads are then slower each.
 
     Args:
         key: any of the size in question; it need not be the one of a run.
         seconds: to spend, about.
     """
-    share = seconds / _KINDS
+    with _another_busy(key):
+        return _measured(key, seconds / _KINDS)
+
+
+def _measured(key: PrivateKey, share: float) -> Costs:
     public = key.public
     packing = Packing.fitting(public.bits, value_bits=16, multiplier_bits=16, additions=16)
     rows = np.arange(16 * packing.slots).reshape(16, -1) % 1000 - 500
@@ -90,6 +96,24 @@ def measure(key: PrivateKey, seconds: float = 1.0) -> Costs:
         unpacking_s=_seconds(lambda: packing.unpack(plain, public.n, packing.slots), share) / rows.size,
         integer_s=_seconds(lambda: wide @ wide.T, share) / (len(wide) ** 2 * wide.shape[1]),
     )
+
+
+@contextmanager
+def _another_busy(key: PrivateKey) -> Iterator[None]:
+    """Keeps another core busy with powers, which need no interpreter."""
+    is_over, cell = threading.Event(), mpz(secrets.randbelow(int(key.public.n_squared))) | 1
+
+    def work() -> None:
+        while not is_over.is_set():
+            key.decrypt(cell)
+
+    thread = threading.Thread(target=work, name="busy", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _obfuscated(cell: mpz, source: Obfuscators, modulus: mpz) -> mpz:
