@@ -144,9 +144,9 @@ def timing_masks(at_need: bool, now: Callable[[], float] = time.perf_counter) ->
         spent.ahead += now() - started
         spent.n_ahead += 1
 
-    def take_timed(self: Masks, counter: Counter, shape: Any) -> Tensor:  # noqa: ANN401
+    def take_timed(self: Masks, counter: Counter, shape: Any, ring: Any = None) -> Tensor:  # noqa: ANN401
         started = now()
-        mask = take(self, counter, shape)
+        mask = take(self, counter, shape, ring)
         spent.due += now() - started
         spent.n_due += 1
         return mask
