@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-#: A minute on two quiet cores.
-pytestmark = pytest.mark.timeout(400)
 
 FOLDER = Path(__file__).parent.parent / "examples" / "recommender"
 
