@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-
 FOLDER = Path(__file__).parent.parent / "examples" / "recommender"
 
 
