@@ -146,8 +146,8 @@ def test_a_convex_training_stays_within_its_derived_bound_of_the_one_networks(
         |dX_ij| <= h = 2^-(f_h + 1);
         g = lr (sigmoid(z) - y + r) / b + c,    |c_i| <= 2^-(f_g + 1), gradients rounded;
         |r_i| <= R = 8 * 2^-24: the float32 sigmoid, difference and quotient, which is checked below;
-        |z_i - X_i w| <= E = |X'_i|_1 2^-f_w + h |w|_1 + 2^-24 |z_i| (twice that, for the second order):
-            the weights' rounding, the columns', and z's to float32.
+        |z_i - X_i w| <= E = |X'_i|_1 2^-f_w + h |w|_1 + 2^-f_h + 2^-24 |z_i| (twice that, for the second
+            order): the weights' rounding, the columns', the blur of z, and its rounding to float32.
     From the same w the two steps end apart by lr dX^T (sigmoid(X w) - y) / b, of which the last factor's
     parts are below 1, and by lr X'^T (sigmoid(z) - sigmoid(X w) + r) / b and X'^T c; together no more than
         D = lr h sqrt(p) + lr |X'| (E / 4 + R) / sqrt(b) + |X'| sqrt(b) 2^-(f_g + 1),
@@ -193,6 +193,7 @@ def test_a_convex_training_stays_within_its_derived_bound_of_the_one_networks(
             r = b * torch.from_numpy(gradients[step])[:, 0].double() - (torch.sigmoid(z) - labels.y)
             assert r.abs().max().item() <= 8 * UNIT
             e = (x.abs() + h).sum(1).max().item() * 2.0**-setup.config.weight_fraction_bits
+            e += scales.blur * 2.0 ** -(scales.activation.fraction_bits + setup.config.weight_fraction_bits)
             e += h * (w.abs().sum().item() + 3**0.5 * bound) + 2 * UNIT * z.abs().max().item()
             bound += lr * h * 3**0.5 + lr * rounded * (e / 4 + 8 * UNIT) / b**0.5
             bound += rounded * b**0.5 * 2.0 ** -(scales.gradient_fraction_bits + 1)
