@@ -124,12 +124,15 @@ class Masks:
         scratch = self._room(mask.nbytes).view(ring.np_dtype)
         if self._added:
             self._added[0].fill(mask, block)
+        elif self._subtracted:
+            self._subtracted[0].fill(mask, block)
+            np.negative(mask, out=mask)
         else:
             mask.fill(0)
         for stream in self._added[1:]:
             stream.fill(scratch, block)
             np.add(mask, scratch, out=mask)
-        for stream in self._subtracted:
+        for stream in self._subtracted[0 if self._added else 1 :]:
             stream.fill(scratch, block)
             np.subtract(mask, scratch, out=mask)
         return mask.reshape(tuple(shape))

@@ -135,9 +135,10 @@ class Ring:
                 raise ValueError(
                     f"{part.dtype} {list(part.shape)} where {self.dtype} {list(parts[0].shape)} is due"
                 )
-        total = np.array(parts[0].numpy().view(self.np_dtype))
-        for part in parts[1:]:
-            np.add(total, part.numpy().view(self.np_dtype), out=total)
+        elements = [part.numpy().view(self.np_dtype) for part in parts]
+        total = np.add(*elements[:2]) if len(elements) > 1 else np.array(elements[0])
+        for part in elements[2:]:
+            np.add(total, part, out=total)
         return self.tensor(total)
 
     def add(self, mine: Tensor, other: Tensor) -> Tensor:
