@@ -107,10 +107,18 @@ class Stream:
 
     def fill(self, out: np.ndarray | memoryview, block: bytes) -> None:
         """Writes the stream from the counter block `block` on into `out`, contiguous bytes."""
+        self.seek(block)
+        self.read(out)
+
+    def seek(self, block: bytes) -> None:
+        """Goes to the counter block `block`, 16 bytes."""
+        self._encryptor.reset_nonce(block)
+
+    def read(self, out: np.ndarray | memoryview) -> None:
+        """Writes what follows of the stream into `out`, contiguous bytes."""
         if not out.nbytes:
             return  # which no view can be cast from
         view = (out.data if isinstance(out, np.ndarray) else out).cast("B")
-        self._encryptor.reset_nonce(block)
         for start in range(0, len(view), len(_ZEROS)):
             part = view[start : start + len(_ZEROS)]
             self._encryptor.update_into(_ZEROS[: len(part)], part)

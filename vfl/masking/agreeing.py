@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar, cast
 
 from vfl.crypto.pairs import KEY_BYTES, TAG_BYTES, Ends, framed, new_secret, same_tag, tag
@@ -289,12 +290,10 @@ def _pair_keys(
         raise RemoteProtocolError(aggregator, "passed on one key as that of two contributors")
     # Of a graph's keys no two contributors know the same, and each pair's own are bound in any case.
     bound = shared if graph is None else {}
-    said = (
-        framed(name.encode(), session.members[name].identity or b"", bound.get(name, b""))
-        for name in roster.names
-    )
+    members = session.members
+    said = tuple((name, members[name].identity or b"", bound.get(name, b"")) for name in roster.names)
     number = roster.number.to_bytes(8, "big")
-    digest = hashlib.sha256(framed(_LABEL if graph is None else _SPARSE_LABEL, number, *said)).digest()
+    digest = _digest(_LABEL if graph is None else _SPARSE_LABEL, number, said)
     found = {}
     for name in partners:
         info = framed(_LABEL, number, digest, *(one.encode() for one in sorted((me, name))))
@@ -304,6 +303,12 @@ def _pair_keys(
         except ValueError as error:
             raise RemoteProtocolError(aggregator, f"passed on as {name}'s a key that is none") from error
     return found
+
+
+@lru_cache(maxsize=4)  # in one process many contributors ask for the same
+def _digest(label: bytes, number: bytes, said: tuple[tuple[str, bytes, bytes], ...]) -> bytes:
+    words = (framed(name.encode(), identity, key) for name, identity, key in said)
+    return hashlib.sha256(framed(label, number, *words)).digest()
 
 
 def _neighbours(roster: Roster, graph: Graph, me: str) -> Sequence[str]:

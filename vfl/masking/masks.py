@@ -21,8 +21,8 @@ from vfl.crypto.pairs import Stream
 from vfl.errors import RoleError
 from vfl.masking.ring import Ring
 
-#: With more of them there may be very many contributors in one process, each with memory of its own.
-_FEW_PARTNERS: Final = 8
+#: So many bytes of every stream are summed at a time, and stay in the processor's own memory meanwhile.
+_PIECE_BYTES: Final = 1 << 17
 
 _BLOCK: Final = struct.Struct(">BIIB6x")
 
@@ -71,7 +71,6 @@ class Masks:
         self._subtracted = [Stream(keys[name]) for name in sorted(keys) if name > me]
         self._last: dict[int, Counter] = {}
         self._ready: dict[int, tuple[Counter, tuple[int, ...], np.ndarray]] = {}
-        self._scratch = np.empty(0, np.uint8)
 
     def prepare(self, counter: Counter, shape: Sequence[int]) -> None:
         """Makes a mask ahead of time; an earlier one of the split that was not taken is lost.
@@ -110,29 +109,19 @@ class Masks:
             raise RoleError(f"{counter} does not come after {last}: a mask would be used twice")
         self._last[counter.split] = counter
 
-    def _room(self, n_bytes: int) -> np.ndarray:
-        """Returns so many bytes to work in; kept where partners are few, and making them anew would show."""
-        room, n_partners = self._scratch, len(self._added) + len(self._subtracted)
-        if len(room) < n_bytes:
-            room = np.empty(n_bytes, np.uint8)
-        if 0 < n_partners <= _FEW_PARTNERS:
-            self._scratch = room
-        return room[:n_bytes]
-
     def _make(self, counter: Counter, shape: Sequence[int], ring: Ring) -> np.ndarray:
-        block, mask = counter.block(), np.empty(math.prod(shape), ring.np_dtype)
-        scratch = self._room(mask.nbytes).view(ring.np_dtype)
-        if self._added:
-            self._added[0].fill(mask, block)
-        elif self._subtracted:
-            self._subtracted[0].fill(mask, block)
-            np.negative(mask, out=mask)
-        else:
-            mask.fill(0)
-        for stream in self._added[1:]:
-            stream.fill(scratch, block)
-            np.add(mask, scratch, out=mask)
-        for stream in self._subtracted[0 if self._added else 1 :]:
-            stream.fill(scratch, block)
-            np.subtract(mask, scratch, out=mask)
+        block, mask = counter.block(), np.zeros(math.prod(shape), ring.np_dtype)
+        for stream in (*self._added, *self._subtracted):
+            stream.seek(block)
+        each = _PIECE_BYTES // mask.itemsize
+        scratch = np.empty(min(each, len(mask)), ring.np_dtype)
+        for start in range(0, len(mask), each):
+            piece = mask[start : start + each]
+            drawn = scratch[: len(piece)]
+            for stream in self._added:
+                stream.read(drawn)
+                np.add(piece, drawn, out=piece)
+            for stream in self._subtracted:
+                stream.read(drawn)
+                np.subtract(piece, drawn, out=piece)
         return mask.reshape(tuple(shape))

@@ -136,9 +136,9 @@ class Ring:
                     f"{part.dtype} {list(part.shape)} where {self.dtype} {list(parts[0].shape)} is due"
                 )
         elements = [part.numpy().view(self.np_dtype) for part in parts]
-        total = np.add(*elements[:2]) if len(elements) > 1 else np.array(elements[0])
-        for part in elements[2:]:
-            np.add(total, part, out=total)
+        total = np.array(elements[0]) if len(elements) == 1 else np.add(elements[0], elements[1])
+        for other in elements[2:]:
+            np.add(total, other, out=total)
         return self.tensor(total)
 
     def add(self, mine: Tensor, other: Tensor) -> Tensor:
