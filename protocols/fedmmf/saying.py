@@ -20,7 +20,7 @@ from protocols.fedmmf.messages import (
     SharedFactors,
 )
 from protocols.fedmmf.roster import Config, graph_of, joins_too_late, ring_of, width_of
-from protocols.fedmmf.shared import SharedSide
+from protocols.fedmmf.shared import SharedSide, begun_anew
 from vfl.crypto.pairs import open_sealed, seal
 from vfl.errors import RemoteProtocolError
 from vfl.journal import Journal
@@ -49,16 +49,25 @@ class Saying:
         mark: the hash of the shared axis.
         side: takes the shared step, where sums are encrypted.
         m: how many shared entities there are.
+        seed: the job's.
         masking: says under masks, or in the clear; renewed where somebody vanishes.
     """
 
     def __init__(
-        self, line: Line, session: Session, mark: int, side: SharedSide | None, m: int, masking: Contributing
+        self,
+        line: Line,
+        session: Session,
+        mark: int,
+        side: SharedSide | None,
+        m: int,
+        seed: int,
+        masking: Contributing,
     ) -> None:
         self.clipped = 0
         self.wanting: tuple[str, ...] | None = None
         """Who chose masks, where that is a choice."""
-        self._line, self._session, self._mark, self._side, self._m = line, session, mark, side, m
+        self._line, self._session, self._mark, self._side = line, session, mark, side
+        self._m, self._seed = m, seed
         self._config: Config = session.options
         self._k = len(session.with_role("participant"))
         self._ring = ring_of(self._config, self._k)
@@ -113,9 +122,9 @@ class Saying:
         """Hears the shared factors after a step, or makes them of an encrypted sum.
 
         Raises:
-            RemoteProtocolError: if they are of another step, or none.
+            RemoteProtocolError: if they are of another step, or none, or follow from a sum that was dropped.
         """
-        hub = self._session.hub
+        hub, roster = self._session.hub, self._masking.number
         said = await self._hear_step(EncryptedSum if self._kit else SharedFactors)
         if (said.epoch, said.step) != (epoch, step):
             raise RemoteProtocolError(
@@ -123,7 +132,19 @@ class Saying:
             )
         if isinstance(said, EncryptedSum):
             return self._learn(said)
+        if roster != self._masking.number and self._config.solver == "als":
+            self._check_begun_anew(said.factors)
         return said.factors
+
+    def _check_begun_anew(self, factors: Tensor) -> None:
+        """Checks factors after somebody has vanished: with the same, a smaller sum would tell its part."""
+        due = begun_anew(self._config, self._m, self._seed, self._masking.number)
+        if not torch.equal(factors, due):
+            raise RemoteProtocolError(
+                self._session.hub,
+                f"does not begin anew under roster {self._masking.number}: else the sums before and after "
+                f"could tell what the party that vanished had contributed",
+            )
 
     async def _hear_step(
         self, kind: type[SharedFactors] | type[EncryptedSum]
@@ -226,7 +247,7 @@ async def begin_saying(
         journal=journal,
         graph=graph_of(session, wanting),
     )
-    saying = Saying(line, session, mark, side, holding.m, masking)
+    saying = Saying(line, session, mark, side, holding.m, holding.seed, masking)
     saying.wanting = wanting
     await saying.begin()
     return saying

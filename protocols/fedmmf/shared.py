@@ -58,12 +58,16 @@ class SharedSide:
         these begin anew, from the roster's number.
         """
         if self._config.solver == "als":
-            seed = derive_seed(self._seed, "roster", str(roster))
-            self.model.take_shared(begin_shared(self._m, self._config.rank, seed).say_shared())
+            self.model.take_shared(begun_anew(self._config, self._m, self._seed, roster))
 
     def say(self) -> Tensor:
         """Copies the shared factors, [m, r + 1]."""
         return self.model.say_shared()
+
+
+def begun_anew(config: Config, m: int, seed: int, roster: int) -> Tensor:
+    """Draws the shared factors [m, r + 1] with which exact solving goes on under a later roster."""
+    return begin_shared(m, config.rank, derive_seed(seed, "roster", str(roster))).say_shared()
 
 
 def take_own_step(factors: Factors, learner: Learner) -> None:

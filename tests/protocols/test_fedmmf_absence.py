@@ -16,7 +16,7 @@ from sfa_cast import dying
 
 from protocols.fedmmf.messages import Axis, Ciphertexts, Clipped, SharedFactors
 from protocols.fedmmf.roster import joins_too_late, masked_group
-from vfl.errors import PeerAborted, PeerLost
+from vfl.errors import PeerAborted, PeerLost, RemoteProtocolError
 from vfl.masking.agreeing import Confirmation, KeyShare
 from vfl.masking.contributing import Contribution
 from vfl.wire.line import Send
@@ -92,6 +92,22 @@ def play_with(setup: Setup, **mortals: Wrap) -> tuple[Rehearsal | Exception, Com
         end = error
     log.check(setup.config.solver)
     return end, company
+
+
+def test_exact_solving_that_does_not_begin_anew_without_somebody_is_refused() -> None:
+    before: list[SharedFactors] = []
+
+    def change(send: Send) -> Send:
+        if not isinstance(send.message, SharedFactors):
+            return send
+        before.append(send.message)  # one a participant and round: the second round's are the first's
+        same = send.message.epoch == 2
+        return send._replace(message=replace(send.message, factors=before[0].factors)) if same else send
+
+    setup = replace(BASE, k=4)
+    wraps = {"shop1": dying(SAID, 1, phase="train"), HUB: lying(change)}
+    with pytest.raises(RemoteProtocolError, match="does not begin anew under roster 2"):
+        play(setup, **wraps)
 
 
 def assert_went_on(end: Rehearsal | Exception, company: Company, *gone: str) -> None:
