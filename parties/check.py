@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from parties.aligning import in_common, open_rows
 from parties.assembly import Assembly, PlacedSite, is_loopback
+from parties.catalogues import check_catalogues
 from parties.coordinator import trunk_learner
 from parties.cores import share_of_cores
 from parties.label import coded_labels, joint_learner
 from parties.participant import open_ratings, participant_part
 from parties.seat import build_bottom, hold, learner_of, split_shared
 from parties.sources import with_data_at_hand
+from parties.strays import stray_sites
 from vfl.data.batches import batch_sizes
 from vfl.data.gather import Shared
 from vfl.errors import DataError, TooFewRows
@@ -119,7 +121,9 @@ def check(assembly: Assembly) -> Findings:
         DataError: if a table cannot be used.
     """
     assembly = with_data_at_hand(assembly, lambda event: None)
+    assembly = dataclasses.replace(assembly, notes=(*assembly.notes, *stray_sites(assembly)))
     sites = [check_site(assembly, placed) for placed in assembly.sites.values()]
+    check_catalogues(assembly)
     known = [found.rows for found in sites if found.rows]  # a coordinator has none
     sizes = [sum(counts.values()) for counts in known]
     a_step, rows = assembly.job.batch_size, min(known, key=lambda counts: sum(counts.values()), default=None)

@@ -55,31 +55,43 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("run_folder", type=_PATH, metavar="RUN")
-@click.option("--user", required=True, metavar="ID", help="The user's id, as it stands in the ratings.")
-@click.option("-n", "count", type=int, default=10, show_default=True, help="How many items.")
-@click.option("--party", metavar="NAME", help="Whose user it is, or who asks (default: who has the user).")
+@click.option("--user", metavar="ID", help="The user's id, as it stands in the ratings.")
+@click.option("-n", "count", type=int, metavar="N", help="How many items.  [default: 10]")
+@click.option(
+    "--party",
+    metavar="NAME",
+    help="In a folder of several: whose user it is, or who asks (default: who has the user).",
+)
 @_json
 @_debug
-def recommend(run_folder: Path, user: str, count: int, party: str | None, as_json: bool, debug: bool) -> None:
+def recommend(
+    run_folder: Path, user: str | None, count: int | None, party: str | None, as_json: bool, debug: bool
+) -> None:
     """Recommend items to a user of a trained recommender, those left out that the user has rated.
 
-    RUN is a run's folder with every party in it. Where each participant has users of its own, the
-    folder of the one that has this user will do.
+    RUN is a run's folder with every party in it, or one party's folder within it. Where each
+    participant has users of its own (by = "user"), the one that has this user needs nobody else.
+    Where each has items of its own (by = "item"), all parties take part from their own hosts, as in
+    training: one participant asks with --user, everyone else runs the command without, answers
+    once and ends. Who asks shows the others which user it asks for, and gets their best items.
 
     \b
     Examples:
       vfl recommend runs/recommender --user 42
       vfl recommend runs/recommender/club_a --user 42 -n 5 --json
+      vfl recommend runs/recommender/club_b                       (on its own host, to answer club_a)
     """
     with reporting(as_json, debug):
-        from parties.printing import print_recommendation
-        from parties.recommending import recommend as recommend_to
+        from parties.printing import answer_words, print_recommendation
+        from parties.recommending import Answer, recommend_here
 
         with answer_alone():
-            found = recommend_to(run_folder, user, count, party)
+            found = recommend_here(run_folder, user, count, party)
         if as_json:
             print_json(found.to_json())
-        else:
+        if isinstance(found, Answer):
+            tell(answer_words(found))
+        elif not as_json:
             print_recommendation(found)
 
 

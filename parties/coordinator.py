@@ -88,6 +88,8 @@ def coordinator_predictor(assembly: Assembly, name: str, trained: Trained, journ
     Raises:
         ConfigError: if its checkpoint does not fit its site.
     """
+    if assembly.job.task == "recommendation":
+        return _answers_predictor(assembly, name, journal)
     job, placed = assembly.job, assembly.sites[name]
     trunk = learner_of(job, placed.site, build_trunk(assembly, placed), training=False)
     trunk.load_weights(trained.weights["trunk"])
@@ -104,6 +106,15 @@ def coordinator_predictor(assembly: Assembly, name: str, trained: Trained, journ
         )
 
     return Part(name, role, {"trunk": trunk, **layers}, None)
+
+
+def _answers_predictor(assembly: Assembly, name: str, journal: Journal) -> Part:
+    """Makes the part of a coordinator that passes a question on, and the answers back."""
+
+    async def role(line: Line, session: Session) -> Any:  # noqa: ANN401 - what the protocol's role returns
+        return await assembly.protocol.predictors["coordinator"](line, session=session, journal=journal)
+
+    return Part(name, role, {}, None)
 
 
 def trunk_learner(assembly: Assembly, placed: PlacedSite) -> Learner:

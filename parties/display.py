@@ -258,9 +258,10 @@ _SHOW: Final = {
 _ALWAYS: Final = {
     "stranger": "{party}: turned away a stranger: {key}",
     "warning": "{party}: warning: {text}",
+    "notice": "notice: {text}",
 }
 _PLAIN: Final = {"listening": "{party}: listening on {address}", "phase": "{party}: {phase}"}
-_LOUD: Final = ("stranger", "warning")
+_LOUD: Final = ("stranger", "warning", "notice")
 
 
 def _names(names: list[str]) -> str:

@@ -10,6 +10,7 @@
 {"event": "phase", "party", "phase"}                   something else takes time
 {"event": "vanished", "party"}                         the others go on without it
 {"event": "warning", "party", "text"}                  something that its person should know
+{"event": "notice", "party", "text"}                   something about the job's folder, said once for all
 {"event": "done", "party", "result"}
 {"event": "failed", "party", "error", "kind", "exit_code"}
 """

@@ -18,12 +18,14 @@ from typing import IO, Any, Final
 import msgspec
 
 from parties.assembly import Assembly
+from parties.catalogues import check_catalogues
 from parties.cores import share_of_cores, threads_for
 from parties.events import Event, RunJournal, Sink
 from parties.finishing import finish, now
 from parties.fitting import DISPENSABLE
 from parties.party import predictor_seat, take_seat
 from parties.seat import Played, Seat
+from parties.strays import stray_sites
 from parties.trained import Trained
 from vfl.errors import EXIT_INTERNAL, Interrupted, PeerLost, VflError
 from vfl.wire.rehearse import rehearse
@@ -62,6 +64,7 @@ def train_in_process(
         VflError: the first that a party raises.
     """
     started, clock = now(), time.perf_counter()
+    _look_over(assembly, sink)
     keys = {name: make_keys() for name in assembly.job.parties}
     assembly = _with_fresh_keys(assembly, keys)
     journals: dict[str, RunJournal] = {}
@@ -132,6 +135,7 @@ def train_in_processes(
         PartyFailed: the party that failed first, for a reason of its own.
         Interrupted: on Ctrl-C, after all parties have ended.
     """
+    _look_over(assembly, sink)
     keys = {name: make_keys() for name in assembly.job.parties}
     assembly = _with_fresh_keys(assembly, keys)
     events: queue.Queue[Event] = queue.Queue()
@@ -145,6 +149,17 @@ def train_in_processes(
     finally:
         _end(children)
     return {name: child.result for name, child in children.items() if child.result is not None}
+
+
+def _look_over(assembly: Assembly, sink: Sink) -> None:
+    """Finds what no party can by itself, since only here all their files are at hand.
+
+    Raises:
+        DataError: if participants disagree on the items.
+    """
+    for words in stray_sites(assembly):
+        sink({"event": "notice", "party": assembly.reporter, "text": words})
+    check_catalogues(assembly)
 
 
 def _with_fresh_keys(assembly: Assembly, keys: Mapping[str, KeyPair]) -> Assembly:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,13 +14,12 @@ from parties.aligning import Aligned, check_enough, order_in_common
 from parties.assembly import Assembly, PlacedSite
 from parties.seat import Opening, Part, plan_of, seed_of
 from vfl.config.job import Job
-from vfl.data.text import shown
 from vfl.errors import ConfigError, DataError, VflError
 from vfl.journal import Journal
 from vfl.learn.learner import Learner
 from vfl.ratings.catalogue import Catalogue, read_catalogue
 from vfl.ratings.factors import begin_factors
-from vfl.ratings.holding import RatingsHolding, hold
+from vfl.ratings.holding import RatingsHolding, check_items, hold
 from vfl.ratings.personal import PersonalMask, fit_mask
 from vfl.ratings.splits import Split
 from vfl.ratings.table import Ratings, read_ratings
@@ -197,6 +197,7 @@ def participant_part(
         saved={
             "own_ids": list(holding.own_ids),
             "shared_ids": list(holding.shared_ids),
+            "ratings": ratings_digest(holding),
             "notes": list(assembly.notes),
         },
         ratings=holding,
@@ -204,6 +205,22 @@ def participant_part(
         common_source=opened.to_align.source,
         in_table=len(opened.ratings),
     )
+
+
+def ratings_digest(holding: RatingsHolding) -> str:
+    """Hashes ratings, each with its user's and its item's id, whatever order a table has them in."""
+    own, shared, value = (
+        np.concatenate([getattr(part, key) for part in holding.parts.values()])
+        for key in ("own", "shared", "value")
+    )
+    order = np.lexsort((shared, own))
+    said = hashlib.sha256()
+    for names in (holding.own_ids, holding.shared_ids):
+        ids = [name.encode() for name in names]
+        said.update(np.array([len(ids), *map(len, ids)], "<i8").tobytes() + b"".join(ids))
+    for column, kind in ((own, "<i8"), (shared, "<i8"), (value + 0.0, "<f8")):  # -0.0 rates as 0.0 does
+        said.update(column[order].astype(kind).tobytes())
+    return said.hexdigest()
 
 
 def check_shared_users(job: Job, opened: OpenedRatings, ids: np.ndarray) -> None:
@@ -237,7 +254,8 @@ def hold_ratings(
     job, split = assembly.job, assembly.job.split
     low, high = job.scale or (0.0, 0.0)
     try:
-        _check_items(opened)
+        if opened.catalogue is not None:
+            check_items(opened.ratings, opened.catalogue)
         holding = hold(
             opened.ratings,
             by="user" if opened.by_user else "item",
@@ -250,21 +268,6 @@ def hold_ratings(
     except DataError as error:
         raise DataError(f"{placed.site.party}.toml: {error}") from error
     return holding
-
-
-def _check_items(opened: OpenedRatings) -> None:
-    """Refuses ratings of items that a catalogue of a participant's own lacks."""
-    ratings, catalogue = opened.ratings, opened.catalogue
-    if opened.by_user or catalogue is None:
-        return  # where items are shared, `hold` does
-    lacking = [place for place, name in enumerate(ratings.item_ids) if name not in catalogue.places]
-    if lacking:
-        row = ratings.row(int(np.flatnonzero(np.isin(ratings.item, lacking))[0]))
-        name = ratings.item_ids[ratings.item[row - ratings.first_row]]
-        raise DataError(
-            f"{ratings.source}: item {shown(name)} in row {row} is not in {catalogue.source}: add it there, "
-            f"or drop its ratings"
-        )
 
 
 def make_mask(

@@ -23,6 +23,7 @@ from parties.aligning import (
     open_to_predict,
     order_in_common,
 )
+from parties.asking import Question, participant_predictor
 from parties.assembly import Assembly, PlacedSite
 from parties.coordinator import coordinator_part, coordinator_predictor
 from parties.events import RunJournal, Sink, Telling
@@ -201,9 +202,16 @@ def train_party(
 
 
 def predict_party(
-    assembly: Assembly, name: str, trained: Trained, sink: Sink, connection: Connection
+    assembly: Assembly,
+    name: str,
+    trained: Trained,
+    sink: Sink,
+    connection: Connection,
+    question: Question | None = None,
 ) -> Played:
     """Runs one party's part of a joint prediction; its result at the label party is raw outputs.
+
+    Of a recommendation it is what came of the question, which one of its participants has.
 
     Raises:
         VflError: as its checkpoint, its table, its peers or the network give cause.
@@ -213,25 +221,33 @@ def predict_party(
         name,
         sink,
         connection,
-        lambda: (predictor_seat(assembly, name, trained, sink, connection.keys), None),
+        lambda: (predictor_seat(assembly, name, trained, sink, connection.keys, question), None),
     )
 
 
 def predictor_seat(
-    assembly: Assembly, name: str, trained: Trained, sink: Sink, keys: KeyPair | None = None
+    assembly: Assembly,
+    name: str,
+    trained: Trained,
+    sink: Sink,
+    keys: KeyPair | None = None,
+    question: Question | None = None,
 ) -> Seat[Played]:
-    """Makes one trained party ready to predict.
+    """Makes one trained party ready to predict, or to recommend: then one of them has a question.
 
     Raises:
         VflError: as its table or its checkpoint give cause.
     """
     job, placed = assembly.job, assembly.sites[name]
-    is_label, journal = job.parties[name].role == "label", Telling(name, sink)
+    role_name, journal = job.parties[name].role, Telling(name, sink)
 
     def make(shared: Shared) -> Part:
-        return (label_predictor if is_label else feature_predictor)(assembly, name, shared, trained, journal)
+        predictor = label_predictor if role_name == "label" else feature_predictor
+        return predictor(assembly, name, shared, trained, journal)
 
-    if placed.site.table is None:
+    if role_name == "participant":  # the training said whom all share
+        opening = Opening(lambda _: participant_predictor(assembly, name, trained, journal, question))
+    elif placed.site.table is None:
         opening = Opening(lambda _: coordinator_predictor(assembly, name, trained, journal))
     else:
         opening = _rows_opening(job, open_to_predict(placed, trained.preparation), 1, make)

@@ -184,8 +184,9 @@ def all_trained(folder: Path) -> dict[str, Trained]:
     job = next(iter(found.values())).job
     missing = [name for name in job.parties if name not in found]
     if missing:
+        command = "recommend" if job.task == "recommendation" else "predict"
         raise ConfigError(
-            f"{folder}: holds {', '.join(found)} but not {', '.join(missing)}; every host predicts with "
-            f"its own part: vfl predict {folder}/{next(iter(found))}"
+            f"{folder}: holds {', '.join(found)} but not {', '.join(missing)}; every host {command}s with "
+            f"its own part: vfl {command} {folder}/{next(iter(found))}"
         )
     return {name: found[name] for name in job.parties}

@@ -11,8 +11,9 @@ from parties.assembly import Assembly
 from parties.check import Duration, Findings, SiteCheck
 from parties.display import readable_bytes, readable_seconds
 from parties.predicting import Prediction
-from parties.recommending import Recommendation
+from parties.recommending import Answer, Recommendation
 from vfl.data.text import shown
+from vfl.report.words import said_once
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -65,13 +66,14 @@ def print_check(found: Findings) -> None:
     """Prints what `vfl check` found."""
     assembly, job = found.assembly, found.assembly.job
     kind = f"{assembly.protocol.name}, {job.task}, {len(job.parties)} parties, {job.epochs} epochs"
-    click.echo(f"{job.name}: valid; {kind}")
+    click.echo(wrapped(f"{job.name}: valid; {kind}", ""))
     for site in found.sites:
         _print_site(assembly, site)
     if found.aligning is not None:
         sent = readable_bytes(found.aligning.sent_bytes)
         seconds = found.aligning.seconds
-        click.echo(f"aligning by psi: about {seconds:.0f} s and up to {sent} sent by each party")
+        words = f"aligning by psi: about {seconds:.0f} s and up to {sent} sent by each party"
+        click.echo(wrapped(words, ""))
     shares = assembly.shares
     most = "" if assembly.alignment is None else f", with all {shares} shared"
     kind = "rows a step" if shares == "rows" else f"{shares} in common"
@@ -84,7 +86,7 @@ def print_check(found: Findings) -> None:
     for note in assembly.notes:
         click.secho(wrapped(f"note: {note}", "  "), bold=True)
     click.echo("who will learn what:")
-    for name, learns in assembly.learned:
+    for name, learns in said_once(assembly.learned):
         click.echo(wrapped(f"{name}: {learns}", "  "))
 
 
@@ -108,9 +110,10 @@ def _print_site(assembly: Assembly, site: SiteCheck) -> None:
     columns = f"{site.columns} {'columns' if kind == 'rows' else 'features of items'}"
     shared = f"; {site.shared} {assembly.shares}" if site.shared is not None else ""
     table = f"{columns}{shared}; {most}: {rows}" if rows else f"no {'table' if kind == 'rows' else kind}"
-    click.echo(f"  {site.party}: {table}" + (f"; parameters: {parameters}" if parameters else ""))
+    words = f"{site.party}: {table}" + (f"; parameters: {parameters}" if parameters else "")
+    click.echo(wrapped(words, "  "))
     for warning in site.warnings:
-        click.echo(f"    warning: {warning}")
+        click.echo(wrapped(f"warning: {warning}", "    "))
 
 
 def _duration_words(duration: Duration, epochs: int) -> str:
@@ -145,11 +148,24 @@ def print_recommendation(found: Recommendation) -> None:
     click.echo(user)
     for place, one in enumerate(found.items, start=1):
         name = one.title if one.title == one.item else f"{one.title}  ({one.item})"
-        click.echo(f"  {place:>4}  {one.rating:>5.2f}  {name}")
+        click.echo(f"  {place:>4}  {one.rating:>5.2f}  {printable(name)}")
     if not found.items:
         click.echo("  nothing: the user has rated every item")
     for note in found.notes:
         click.secho(wrapped(f"note: {note}", "  "), bold=True)
+
+
+def answer_words(answer: Answer) -> str:
+    """Says what a party that did not ask has shown, and to whom."""
+    words = f"done; {answer.asked_by} asked for {answer.n} items for one of the common users"
+    if answer.shown is None:
+        return f"{words}: the question and the answers went through here"
+    return f"{words}, and was shown {answer.shown} of {answer.party}'s items with the ratings predicted"
+
+
+def printable(text: str) -> str:
+    """Leaves out of another party's words what a terminal would obey."""
+    return "".join(letter if letter.isprintable() or letter == "\xa0" else "�" for letter in text)
 
 
 def wrapped(text: str, indent: str) -> str:

@@ -1,4 +1,4 @@
-"""One party on its own host: `vfl party`, `vfl align` and `vfl predict RUN/PARTY`."""
+"""One party on its own host: `vfl party`, `vfl align`, and `vfl predict` or `recommend RUN/PARTY`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parties.aligning import Aligned
+from parties.asking import Question
 from parties.assembly import Assembly, PlacedSite, assemble, check_network, is_loopback
 from parties.cores import share_of_cores, threads_for
 from parties.events import Sink
@@ -54,8 +55,10 @@ def run_party(job: Job, placed: PlacedSite, out: Path, sink: Sink) -> PartyResul
     return PartyResult(summary | {"run": folder.name, "report": report}, folder)
 
 
-def run_predictor(trained: Trained, sink: Sink) -> Played:
+def run_predictor(trained: Trained, sink: Sink, question: Question | None = None) -> Played:
     """Takes part in a joint prediction over the network; the result at the label party is raw outputs.
+
+    Of a recommendation it is what came of the question, which one of its participants has.
 
     Raises:
         VflError: as its checkpoint, its table, its peers or the network give cause.
@@ -64,7 +67,7 @@ def run_predictor(trained: Trained, sink: Sink) -> Played:
     assembly = assemble(trained.job, {placed.site.party: placed})
     connection = connection_of(assembly, placed)
     with threads_for(placed.site.threads or _share(assembly, connection)):
-        return predict_party(assembly, placed.site.party, trained, sink, connection)
+        return predict_party(assembly, placed.site.party, trained, sink, connection, question)
 
 
 def run_alignment(job: Job, placed: PlacedSite, sink: Sink) -> Aligned | None:

@@ -36,8 +36,10 @@ With aggregation = "paillier" contributions are encrypted under a key of all par
     coordinator --EncryptedScores--> participant      few numbers, for the first to open
     participant --Opened--> coordinator               what they come to
 
-To recommend, with by = "item", whoever asks hears each other party's best items:
+To recommend, with by = "item", whoever asks hears each other party's best items; one asks, all others answer:
 
+    participant --Wish--> coordinator                 does it ask?
+    coordinator --Askers--> participant               who does; the end, unless it is one
     participant --Ask--> coordinator                  a user's place on the shared axis
     coordinator --Ask--> participant
     participant --Best--> coordinator
@@ -66,8 +68,9 @@ Who learns what:
         participant in its league, which has the key, reads every contribution.
     coordinator, once somebody vanishes: Nearly what that participant had contributed, from the sums before
         and after; with "als" exactly how many ratings it has of each shared entity.
-    whoever asks for recommendations: The others' best items for a user and the ratings predicted. The others
-        and the coordinator: which user is asked for.
+    whoever asks for recommendations: The others' best items for a user, with titles and ratings predicted.
+        None that the user has rated is among them, so who asks for many learns which those are. The
+        coordinator: the same, of a user whom it knows by a number. The others: who asks and for which user.
 
 Source: Yang et al., FedMMF, arXiv 2109.02464;
 the sums for least squares, their exactness and the criterion are our own. Pairwise masks: Bonawitz et al.,

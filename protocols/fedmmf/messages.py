@@ -134,6 +134,20 @@ class Opened(Message):
 
 
 @dataclass(frozen=True, eq=False)
+class Wish(Message):
+    """Tells whether a participant asks for a user, or is there to answer."""
+
+    asks: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Askers(Message):
+    """Names all who ask, in the roster's order: only where that is one do they go on."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Ask(Message):
     """Asks for a shared user's best items: its place on the shared axis, and how many."""
 
@@ -143,13 +157,17 @@ class Ask(Message):
 
 @dataclass(frozen=True, eq=False)
 class Best(Message):
-    """Carries a participant's items for that user, the best first, and the ratings predicted, [n]."""
+    """Carries a participant's items for that user, the best first, and the ratings predicted, [n].
+
+    An item that has no title has its id for one.
+    """
 
     items: tuple[str, ...]
+    titles: tuple[str, ...]
     ratings: Tensor
 
 
 MESSAGES: Final = (
     *agreeing.KINDS, Axis, Choice, Group, Contribution, Mean, Turn, SharedFactors, RoundEnd, Clipped,
-    PaillierKey, SealedKey, Ciphertexts, EncryptedSum, EncryptedScores, Opened, Ask, Best,
+    PaillierKey, SealedKey, Ciphertexts, EncryptedSum, EncryptedScores, Opened, Wish, Askers, Ask, Best,
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Annotated, Any, Final, Literal
@@ -216,6 +217,18 @@ def _star(names: Sequence[str], number: int) -> Neighbours:
 
 # --- what is told of it ---------------------------------------------------------------------------------
 
+#: What the docstring says of some options only, word for word.
+CLAUSES: Final = (
+    '; with aggregation = "adaptive" also who chose masks',
+    " Of two participants each can find the other's sums by taking off its own, from factors that tell them: "
+    'where solver = "als" nearly, with paillier exactly.',
+    'how many ratings it has in all, with "als", and what',
+    ' But with "als" the sums of entities that few have ratings of give away what some unnamed users rated, '
+    "and their residuals but for one number each.",
+    '; where paillier_items = "rated" which shared entities have ratings where',
+    '; with "als" exactly how many ratings it has of each shared entity',
+)
+
 
 def bound_words(config: Config, k: int, *, all_mask: bool = True) -> str:
     """Says what the graph of masks withstands.
@@ -242,6 +255,7 @@ def bound_words(config: Config, k: int, *, all_mask: bool = True) -> str:
 def learns(session: Session, drawn: Mapping[str, str]) -> dict[str, str]:
     """Picks what holds in this job of what the docstring says: for each party, then of others."""
     config: Config = session.options
+    drawn = {who: _in_this_job(what, session) for who, what in drawn.items()}
     said = {
         name: drawn[f"coordinator, {config.aggregation}" if member.role == "coordinator" else member.role]
         for name, member in session.members.items()
@@ -258,6 +272,29 @@ def learns(session: Session, drawn: Mapping[str, str]) -> dict[str, str]:
     if session.goes_on:
         said["coordinator, once somebody vanishes"] = drawn["coordinator, once somebody vanishes"]
     return said
+
+
+def _in_this_job(what: str, session: Session) -> str:
+    """Leaves out what the docstring says of options that the job does not use, and says what mu is."""
+    config: Config = session.options
+    few = session.goes_on or len(session.with_role("participant")) == 2
+    als, adaptive = config.solver == "als", config.aggregation == "adaptive"
+    how = " exactly by" if config.aggregation == "paillier" else " nearly by" if als else " by"
+    chose, two, counts, rare, rated, exact = CLAUSES
+    there = {
+        chose: ", and who chose masks" if adaptive else "",
+        two: two.partition(":")[0].replace(" by", how) + "." if few else "",
+        counts: counts.replace(', with "als",', ",") if als else "what",
+        rare: rare.replace(' with "als"', "") if als else "",
+        rated: ", and" + rated.partition('"rated"')[2] if config.paillier_items == "rated" else "",
+        exact: ", and" + exact.partition('"als"')[2] if als else "",
+    }
+    for clause, instead in there.items():
+        what = what.replace(clause, instead)
+    if config.by == "user":
+        what = re.sub(r"(?:shared )?entit(?:y|(ies))\b", lambda found: "items" if found[1] else "item", what)
+    less = "" if config.mask == "none" else ", less the personalised masks"
+    return re.sub(r"\bmu\b", f"mu (the mean of all training ratings{less})", what)
 
 
 def step_bytes(session: Session, rows: int, *, learning: bool = True) -> tuple[int, int]:

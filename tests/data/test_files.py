@@ -93,7 +93,7 @@ def test_a_gzip_file_cut_short_is_found_out_while_it_is_read(tmp_path: Path) -> 
     data = gzip.compress(f"a,b\n{lines}".encode(), 1, mtime=0)
     (tmp_path / "t.csv.gz").write_bytes(data[: len(data) * 9 // 10])
     rows, sentence = until_it_fails(open_file("t.csv.gz", tmp_path).blocks({"a": "number"}), "a")
-    assert rows < 400_000 * 9 // 10 + BLOCK_ROWS  # how many fewer: the reader reads ahead, and gives up at once
+    assert rows < 400_000 * 9 // 10 + BLOCK_ROWS  # or fewer: the reader reads ahead
     assert sentence.startswith("t.csv.gz: it cannot be read (Truncated compressed stream)")
 
 

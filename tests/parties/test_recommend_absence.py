@@ -18,7 +18,7 @@ from test_absence import SLACK_S, ended, no_tracebacks
 from parties.api import load_result
 from parties.recommending import recommend
 from parties.summary import read_json
-from vfl.errors import DataError
+from vfl.errors import ConfigError
 
 FOR_EVER = 100_000
 SOME = 60
@@ -71,7 +71,7 @@ def test_the_others_go_on_and_recommend_without_who_is_gone(
     assert [text.startswith(note) for text in result["notes"]].count(True) == 1
     assert note in (together / "carol" / "report.html").read_text(encoding="utf-8")
     assert len(recommend(together, "u07").items) == 10
-    with pytest.raises(DataError, match="no such user at east or south"):
+    with pytest.raises(ConfigError, match="no such user at east or south"):
         recommend(together, "u00")
 
 

@@ -13,6 +13,9 @@ from small_jobs import small_job
 from small_ratings import CLUBS, add_rows, small_recommender
 from test_bad_input import fails
 
+from parties.assembly import assemble_folder
+from parties.catalogues import check_catalogues
+
 
 @pytest.mark.parametrize(
     ("changes", "words"),
@@ -65,7 +68,7 @@ def test_where_items_are_parted_ranks_are_refused(tmp_path: Path, vfl: Callable[
     [
         ("east", "u98,f01,9.0,5000", ["east.toml: east.csv: the rating 9 in row", "scale from 1 to 5"]),
         ("east", "u98,f01,good,5000", ["east.toml: east.csv: the rating", "'good' is no number", "in row"]),
-        ("east", "u98,f99,3.0,5000", ["east.csv: item 'f99' in row", "is not in the catalogue"]),
+        ("east", "u98,f99,3.0,5000", ["east.csv: item 'f99' in row", "the catalogue east_films.csv"]),
         ("east", ",f01,3.0,5000", ["east.csv: the user in row", "is missing"]),
         (
             "east_films",
@@ -103,10 +106,99 @@ def test_a_participant_with_no_rating_or_one_is_told_what_to_do(
     fails(vfl("run", folder, "--in-process"), 2, "east.toml: east.csv: ", *words)
 
 
-@pytest.mark.parametrize("extra", ["f77,Another,calm", None])
-def test_participants_that_disagree_on_the_catalogue_are_refused_before_anything_is_trained(
-    tmp_path: Path, vfl: Callable[..., Result], extra: str | None
+def test_a_rating_below_empty_lines_is_named_by_its_true_row(
+    tmp_path: Path, vfl: Callable[..., Result]
 ) -> None:
+    folder = small_recommender(tmp_path / "job")
+    lines = (folder / "east.csv").read_text().splitlines()
+    (folder / "east.csv").write_text("\n\n".join([*lines, "u98,f01,9.0,5000"]) + "\n")
+    row = 2 * len(lines) + 1
+    for command in ("check", "run"):
+        fails(vfl(command, folder), 2, f"east.toml: east.csv: the rating 9 in row {row} is outside the scale")
+
+
+def test_an_empty_dat_file_says_what_is_due(tmp_path: Path, vfl: Callable[..., Result]) -> None:
+    named = {"source": "east.dat", "user": "1", "item": "2", "rating": "3"}
+    folder = small_recommender(tmp_path / "job", east={"ratings": named})
+    (folder / "east.dat").write_text("")
+    words = ["east.toml: east.dat: there is nothing in it", "with :: between its values", "name the file"]
+    fails(vfl("check", folder), 2, *words)
+
+
+def test_a_feature_that_is_absurdly_large_is_named(tmp_path: Path, vfl: Callable[..., Result]) -> None:
+    folder = small_recommender(tmp_path / "job", protocols={"fedmmf": {"mask": "content"}})
+    for name in CLUBS:
+        path = folder / f"{name}_films.csv"
+        lines = path.read_text().splitlines()
+        years = ["year", *("1e308" if at % 2 else "-1e308" for at in range(len(lines) - 1))]
+        text = "".join(f"{line},{year}\n" for line, year in zip(lines, years, strict=True))
+        path.write_text(text.replace(",genres,", ",genre,").replace(",year\n", ",genres\n"))
+    words = ["north.toml: north_films.csv: the feature -1e+308 in column 'genres' in row 2", "leave it empty"]
+    fails(vfl("check", folder), 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"south": ["f77,Another,calm"]},
+            ["south.toml: south_films.csv: item 'f77' in row 32 is not in north_films.csv (north.toml)"],
+        ),
+        (
+            {"north": ["", "f78,Other,odd", "f77,Another,calm"], "east": ["f77,Another,calm"]},
+            ["north.toml: north_films.csv: item 'f78' in row 33 is not in east_films.csv (east.toml)"],
+        ),
+        (
+            {"east": ["f77,Another,calm", "f78,Other,odd", "f79,Third,odd"]},
+            [
+                "item 'f77' in row 32, and 2 more, are not in north_films.csv",
+                "add them there, or drop them here",
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", [["check"], ["run"], ["run", "--in-process"]])
+def test_where_all_catalogues_are_at_hand_an_item_that_one_lacks_is_named_with_both_files(
+    tmp_path: Path,
+    vfl: Callable[..., Result],
+    changes: dict[str, list[str]],
+    words: list[str],
+    how: list[str],
+) -> None:
+    folder = small_recommender(tmp_path / "job")
+    for name, rows in changes.items():
+        add_rows(folder, f"{name}_films", *rows)
+    words = [*words, "all participants need a catalogue of the same items, in any order"]
+    fails(vfl(how[0], folder, *how[1:]), 2, *words)
+    assert not (tmp_path / "runs" / "films").exists()
+
+
+def test_one_file_may_be_the_catalogue_of_all_and_the_order_of_others_does_not_matter(
+    tmp_path: Path, vfl: Callable[..., Result]
+) -> None:
+    folder = small_recommender(tmp_path / "job", east={"catalogue": {"source": "north_films.csv"}})
+    header, *rows = (folder / "south_films.csv").read_text().splitlines()
+    (folder / "south_films.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+    assert vfl("check", folder).exit_code == 0
+
+
+def test_a_catalogue_that_cannot_be_read_is_told_of_by_its_own_participant(
+    tmp_path: Path, vfl: Callable[..., Result]
+) -> None:
+    folder = small_recommender(tmp_path / "job", by="user", south={"catalogue": {"source": "no.csv"}})
+    for how in (["check"], ["run"], ["run", "--in-process"]):
+        fails(vfl(how[0], folder, *how[1:]), 2, "south.toml: no.csv: there is no such file")
+
+
+def test_where_items_are_parted_catalogues_may_differ(tmp_path: Path) -> None:
+    check_catalogues(assemble_folder(small_recommender(tmp_path / "job", by="item")))
+
+
+@pytest.mark.parametrize("extra", ["f77,Another,calm", None])
+def test_between_hosts_participants_that_disagree_on_the_catalogue_are_refused_by_hashes_alone(
+    tmp_path: Path, vfl: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, extra: str | None
+) -> None:
+    monkeypatch.setattr("parties.local.check_catalogues", lambda assembly: None)
     folder = small_recommender(tmp_path / "job")
     if extra:
         add_rows(folder, "south_films", extra)
@@ -119,6 +211,8 @@ def test_participants_that_disagree_on_the_catalogue_are_refused_before_anything
     done = vfl("run", folder, "--in-process")
     fails(done, 3, "items: ", "all participants need a catalogue of the same items")
     assert count.replace("yours", "the other parties'") in done.stderr or "yours is" in done.stderr
+    assert "f77" not in done.stderr
+    assert "f30" not in done.stderr
     assert not (tmp_path / "runs" / "films").exists()
 
 
@@ -127,8 +221,10 @@ def test_where_items_are_parted_a_rating_of_an_item_that_ones_own_catalogue_lack
 ) -> None:
     folder = small_recommender(tmp_path / "job", by="item")
     add_rows(folder, "east", "u01,f99,3.0,5000")
-    n = len((folder / "east.csv").read_text().splitlines())
-    words = [f"east.csv: item 'f99' in row {n} is not in east_films.csv", "drop its ratings"]
+    lines = (folder / "east.csv").read_text().splitlines()
+    (folder / "east.csv").write_text("\n\n".join(lines) + "\n")
+    n = 2 * len(lines) - 1
+    words = [f"east.csv: item 'f99' in row {n} is not in the catalogue east_films.csv", "drop its ratings"]
     fails(vfl("run", folder, "--in-process"), 2, *words)
 
 

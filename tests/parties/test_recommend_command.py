@@ -16,8 +16,12 @@ from test_bad_input import fails
 
 from parties.api import Result, run
 from parties.cli import cli
+from parties.participant import ratings_digest
 from parties.recommending import recommend
-from vfl.learn.checkpoint import load_checkpoint
+from vfl.learn.checkpoint import load_checkpoint, save_checkpoint
+from vfl.ratings.holding import hold
+from vfl.ratings.splits import Split
+from vfl.ratings.table import Ratings
 
 
 @pytest.fixture(scope="module", params=["user", "item"])
@@ -96,7 +100,7 @@ def test_where_items_are_parted_all_parties_are_needed_and_whoever_asks_gets_the
     asked = [recommend(result.folder, "u07", party=name) for name in CLUBS]
     assert asked[0].items == asked[1].items == asked[2].items
     assert [one.party for one in asked] == [*CLUBS]
-    words = ["holds north but not east, south, carol", "name a folder with all"]
+    words = ["holds north but not east, south, carol", "name a folder with all", "parties.carol.address"]
     fails(vfl("recommend", result.folder / "north", "--user", "u07"), 2, *words)
 
 
@@ -148,7 +152,111 @@ def test_a_table_that_has_changed_is_refused(tmp_path: Path) -> None:
     folder = small_recommender(tmp_path / "job")
     result = run(folder, in_process=True, out=tmp_path / "runs")
     add_rows(folder, "east", "u98,f01,3.0,5000")
-    fails(vfl("recommend", result.folder, "--user", "u07"), 2, "east.csv: holds others than were trained on")
+    words = "east.csv: holds other ratings than were trained on"
+    fails(vfl("recommend", result.folder, "--user", "u07"), 2, words)
+
+
+def change_ratings(folder: Path, name: str, change: Callable[[list[str]], list[str]]) -> None:
+    head, *lines = (folder / f"{name}.csv").read_text().splitlines()
+    (folder / f"{name}.csv").write_text("\n".join([head, *change(lines)]) + "\n")
+
+
+def another_rating(lines: list[str]) -> list[str]:
+    user, film, stars, at = lines[7].split(",")
+    return [*lines[:7], f"{user},{film},{'5.0' if stars < '5' else '1.0'},{at}", *lines[8:]]
+
+
+def another_film(lines: list[str]) -> list[str]:
+    """Lets a user have rated another film, so that the same users and films remain."""
+    pairs = {tuple(line.split(",")[:2]) for line in lines}
+    users, films = ({pair[place] for pair in pairs} for place in (0, 1))
+    times = {film: sum(line.split(",")[1] == film for line in lines) for film in films}
+    for at, line in enumerate(lines):
+        user, film, *rest = line.split(",")
+        free = sorted(other for other in films if (user, other) not in pairs)
+        if free and times[film] > 2 and len(users) > 2:
+            return [*lines[:at], ",".join([user, free[0], *rest]), *lines[at + 1 :]]
+    raise AssertionError("everybody has rated everything")
+
+
+@pytest.mark.parametrize("change", [another_rating, another_film])
+@pytest.mark.parametrize("by", ["user", "item"])
+def test_other_ratings_of_the_same_users_are_refused_at_each_who_is_needed(
+    tmp_path: Path, by: str, change: Callable[[list[str]], list[str]]
+) -> None:
+    folder = small_recommender(tmp_path / "job", by=by)
+    result = run(folder, in_process=True, out=tmp_path / "runs")
+    whole = recommend(result.folder, "u07")
+    change_ratings(folder, "east", change)
+    words = ["east.csv: holds other ratings than were trained on", "put the table back", "repeat the run"]
+    fails(vfl("recommend", result.folder, "--user", "u07"), 2, *words)
+    if by == "user":  # whose ratings are as they were, and needs nobody else
+        assert recommend(result.folder / "north", "u00").party == "north"
+    assert whole.items
+
+
+def test_the_same_ratings_in_another_order_are_the_same(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    before = recommend(result.folder, "u07")
+    for name in CLUBS:
+        change_ratings(folder, name, lambda lines: lines[::-1])
+    try:
+        assert recommend(result.folder, "u07") == before
+    finally:
+        for name in CLUBS:
+            change_ratings(folder, name, lambda lines: lines[::-1])
+
+
+def test_a_run_of_before_ratings_were_hashed_is_not_refused(tmp_path: Path) -> None:
+    folder = small_recommender(tmp_path / "job")
+    result = run(folder, in_process=True, out=tmp_path / "runs")
+    before = recommend(result.folder, "u07")
+    best = load_checkpoint(result.folder / "east", "best")
+    state = {**best.state, "saved": {k: v for k, v in best.state["saved"].items() if k != "ratings"}}
+    save_checkpoint(result.folder / "east", best.tensors, state, "best")
+    change_ratings(folder, "east", another_rating)
+    assert [one.item for one in recommend(result.folder, "u07").items] == [one.item for one in before.items]
+
+
+def test_a_hash_of_ratings_tells_who_rated_what_and_how() -> None:
+    def digest(*rows: tuple[str, str, float]) -> str:
+        users, items = (tuple(dict.fromkeys(row[place] for row in rows)) for place in (0, 1))
+        places = [(users.index(user), items.index(item)) for user, item, _ in rows]
+        user, item = (np.array(column, np.int64) for column in zip(*places, strict=True))
+        ratings = Ratings("r", 1, users, items, user, item, np.array([row[2] for row in rows]), None)
+        shared, split = sorted({row[1] for row in rows}), Split("fraction", 0.3, 0.2)
+        held = hold(ratings, by="user", shared_ids=shared, split=split, seed=0, scale=(0.0, 5.0))
+        return ratings_digest(held)
+
+    base = [("a", "bc", 1.0), ("a", "b", 2.0), ("d", "b", 3.0), ("d", "bc", 0.0)]
+    assert digest(*base) == digest(*base[::-1]) == digest(*base[2:], *base[:2])
+    others = [
+        [*base[:3], ("d", "bc", 0.5)],
+        base[:3],
+        [("ab", "c", 1.0), *base[1:]],
+        [("a", "b", 1.0), ("a", "bc", 2.0), *base[2:]],
+        [("d", "bc", 1.0), ("d", "b", 2.0), ("a", "b", 3.0), ("a", "bc", 0.0)],
+    ]
+    assert len({digest(*rows) for rows in [base, *others]}) == 6
+
+
+@pytest.mark.parametrize("party", ["north", "carol"])
+def test_where_users_are_parted_a_single_party_is_to_name_one(tmp_path: Path, party: str) -> None:
+    folder = small_recommender(tmp_path / "job")
+    result = run(folder, in_process=True, out=tmp_path / "runs")
+    fails(vfl("recommend", result.folder / party), 2, "--user: is missing", "--user ID")
+    fails(vfl("recommend", result.folder), 2, "--user: is missing", "--user ID")
+    words = ["--party east", f"is the folder of {party} alone"]
+    fails(vfl("recommend", result.folder / party, "--user", "u07", "--party", "east"), 2, *words)
+
+
+def test_a_folder_that_lacks_parties_says_how_each_host_recommends(tmp_path: Path) -> None:
+    folder = small_recommender(tmp_path / "job", by="item")
+    result = run(folder, in_process=True, out=tmp_path / "runs")
+    for name in ("east", "south", "carol"):
+        (result.folder / name).rename(tmp_path / name)
+    words = ["holds north but not east, south, carol", f"vfl recommend {result.folder}/north"]
+    fails(vfl("recommend", result.folder, "--user", "u07"), 2, *words)
 
 
 def test_a_run_of_columns_is_for_predict_and_one_of_ratings_for_recommend(

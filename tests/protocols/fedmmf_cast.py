@@ -177,9 +177,7 @@ def recommend(company: Company, asker: str, user: str, top: int, **liars: Wrap) 
     def role(name: str) -> Role[Any]:
         session = company.sessions[name]
         if name == HUB:
-            return lambda line: fedmmf.PREDICTORS["coordinator"](
-                line, session=session, journal=Silent(), asker=asker
-            )
+            return lambda line: fedmmf.PREDICTORS["coordinator"](line, session=session, journal=Silent())
         held, mask, factors = (
             company.held[name], company.masks[name], company.learners[name].network
         )  # fmt: skip

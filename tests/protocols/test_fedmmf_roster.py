@@ -16,7 +16,7 @@ from pydantic import ValidationError
 import protocols
 from protocols import fedmmf
 from protocols.fedmmf import roster
-from protocols.fedmmf.messages import Ask, Best
+from protocols.fedmmf.messages import Ask, Askers, Best, Wish
 from protocols.fedmmf.recommending import MOST_ITEMS, best_items
 from vfl.errors import ConfigError, DataError, RemoteProtocolError
 from vfl.learn.learner import Learner
@@ -83,7 +83,7 @@ def learns(**options: Any) -> dict[str, str]:  # noqa: ANN401
 def test_it_is_said_of_each_job_what_holds_there() -> None:
     assert set(learns()) == {HUB, "shop0", "shop1", "shop2", "whoever is in league with the coordinator"}
     assert "not even what it has ratings of" in learns()[HUB]
-    assert "which shared entities have ratings there" in learns(aggregation="plain")[HUB]
+    assert "which items have ratings there" in learns(aggregation="plain")[HUB]
     assert "Neither sums nor factors" in learns(aggregation="paillier")[HUB]
     assert "lies to a participant" in learns(aggregation="adaptive")[HUB]
     assert "Each of 60 masks with" in learns(k=60)["whoever is in league with the coordinator"]
@@ -143,23 +143,27 @@ def test_a_user_is_recommended_the_best_items_of_all_parties(by_item: Company) -
             scores = predict(factors, by_item.masks[name], SCALE, own, shared)
             every += [(held.own_ids[at], float(scores[at])) for at in own.tolist() if at not in rated]
         best = sorted((rating for _, rating in every), reverse=True)[:top]
-        found = played.results["shop1"]
+        found = played.results["shop1"].items
         assert [rating for _, rating in found] == pytest.approx(best)
         assert set(found) <= set(every)
-        assert played.results["shop0"] == [] == played.results["shop2"]
+        for name in ("shop0", "shop2"):
+            shown = played.results[name]
+            assert (shown.asker, shown.top) == ("shop1", top)
+            assert set(shown.items) <= {one for one in every if one[0].startswith(name)}
+        assert played.results[HUB].items == []
     said = {type(one.message) for one in played.transcript}
-    assert said == {Ask, Best}
+    assert said == {Wish, Askers, Ask, Best}
 
 
 def test_with_users_of_its_own_a_party_recommends_without_a_word(by_user: Company) -> None:
     played = recommend(by_user, "shop2", "shop2/001", 5)
-    assert len(played.results["shop2"]) == 5
+    assert len(played.results["shop2"].items) == 5
     assert not played.transcript
     held = by_user.held["shop2"]
     rated = {held.shared_ids[at] for p in held.parts.values() for at in p.shared[p.own == 1].tolist()}
     assert rated
-    assert not rated & {item for item, _ in played.results["shop2"]}
-    ratings = [rating for _, rating in played.results["shop2"]]
+    assert not rated & {item for item, _ in played.results["shop2"].items}
+    ratings = [rating for _, rating in played.results["shop2"].items]
     assert ratings == sorted(ratings, reverse=True)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tiny_ratings import SCALE, dealt, made, taken, whole
 
 from vfl.errors import ConfigError, DataError
-from vfl.ratings.holding import SPLITS, By, RatingsHolding, hold, merge
+from vfl.ratings.catalogue import bare_catalogue
+from vfl.ratings.holding import SPLITS, By, RatingsHolding, check_items, hold, merge
 from vfl.ratings.splits import TEST, VALID, Split, pair_hashes, split_ratings
 from vfl.ratings.table import Ratings
 
@@ -168,6 +169,18 @@ def test_an_item_that_the_catalogue_has_not_is_named_with_its_row() -> None:
         DataError, match=rf"^shop\.csv: item 'i3' in row {row} is not in the catalogue: add it"
     ):
         held(ratings, shared_ids=known)
+
+
+def test_the_catalogue_that_lacks_a_rated_item_is_named() -> None:
+    ratings = made()
+    check_items(ratings, bare_catalogue([*ratings.item_ids, "unrated"], "films.csv"))
+    row = int(np.flatnonzero(np.isin(ratings.item, [3, 5]))[0]) + 2
+    known = [name for name in ratings.item_ids if name not in ("i3", "i5")]
+    words = (
+        rf"^shop\.csv: item 'i[35]' in row {row} is not in the catalogue films\.csv: add it there, or drop"
+    )
+    with pytest.raises(DataError, match=words):
+        check_items(ratings, bare_catalogue(known, "films.csv"))
 
 
 def test_users_whom_not_all_share_are_left_out_and_counted() -> None:

@@ -9,10 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_ratings import SCALE
 
 from vfl.errors import ConfigError, DataError
-from vfl.ratings.catalogue import MOST_CATEGORIES, Catalogue, bare_catalogue, read_catalogue
+from vfl.ratings.catalogue import (
+    LARGEST_FEATURE,
+    MOST_CATEGORIES,
+    Catalogue,
+    bare_catalogue,
+    list_items,
+    read_catalogue,
+)
+from vfl.ratings.holding import hold
+from vfl.ratings.personal import fit_mask
+from vfl.ratings.splits import Split
 from vfl.ratings.table import Ratings, read_ratings
 
 GOOD = "user,item,rating,when\nann,m1,4.5,20\nbob,m1,0.5,10\nann,m2,3,15\n"
@@ -93,7 +105,8 @@ def test_times_may_be_dates(tmp_path: Path) -> None:
         ("eve,m1,2,", "the time in column 'when' in row 5 is missing: correct it, or drop the row"),
         ("eve,m1,2,soon", "the time in column 'when' in row 5 'soon' is no number: correct it"),
         ("eve,m1,2,1e30", "the time in column 'when' in row 5 is out of range"),
-        ("eve,m1,2", "it cannot be read"),
+        ("eve,m1,2", "row 5 has 3 values where 4 are due, as in row 1: mend the file"),
+        ("eve", "row 5 has 1 value where 4 are due, as in row 1: mend the file"),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_named_with_its_remedy(tmp_path: Path, row: str, says: str) -> None:
@@ -124,7 +137,11 @@ def test_a_bad_table_is_named_with_its_remedy(
         ("a::b::3\na::b::2\n", "in row 1 and in row 2"),
         ("a::b::9\n", "the rating 9 in row 1 is outside the scale"),
         (b"a::b::3\n\xff::c::2\n", "it is not UTF-8 text"),
-        (b"", "there is no column '1' for user"),
+        (
+            b"",
+            "there is nothing in it, where one row a line is due, with :: between its values: name the file",
+        ),
+        (b"\n\r\n", "there is nothing in it"),
     ],
 )
 def test_a_bad_dat_file_is_named_with_its_remedy(tmp_path: Path, text: str | bytes, says: str) -> None:
@@ -137,6 +154,92 @@ def test_a_dat_file_that_is_not_there_or_garbled_is_named(tmp_path: Path) -> Non
     assert "cannot be read" in refusal(
         tmp_path, gzip.compress(b"a::b::3\n")[:-9], "r.dat.gz", user="1", item="2", rating="3"
     )
+
+
+#: What is wrong in the row that it ends a file with, and what is said of it.
+WRONG = {
+    "eve,m9,9,1": "the rating 9 in row {row} is outside the scale",
+    "eve,m9,good,1": "in row {row} 'good' is no number",
+    "eve,m9,2,soon": "the time in column 'when' in row {row} 'soon' is no number",
+    "eve,m9,2,1e30": "the time in column 'when' in row {row} is out of range",
+    "eve,m9,2": "row {row} has 3 values where 4 are due, as in row {header}",
+    ",m9,2,1": "the user in row {row} is missing",
+    "eve,,2,1": "the item in row {row} is missing",
+    "ann,m1,2,1": "twice, in row {first} and in row {row}: keep one of them",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(
+    ("before", "between", "end", "packed"),
+    [
+        ("", "\n", "\n", False),
+        ("", "\n\n", "\n", True),
+        ("\n\n", "", "\n", False),
+        ("", "\r\n", "\r\n", False),
+    ],
+)
+def test_rows_count_with_the_empty_lines_before_them(
+    tmp_path: Path, wrong: str, before: str, between: str, end: str, packed: bool
+) -> None:
+    header, *rows = GOOD.splitlines()
+    lines = [header, *rows, wrong]
+    text = before + "".join(f"{line}{end}{between}" for line in lines)
+    numbers = [place + 1 for place, line in enumerate(text.splitlines()) if line]
+    said = WRONG[wrong].format(row=numbers[-1], header=numbers[0], first=numbers[1])
+    data, name = (gzip.compress(text.encode()), "s.csv.gz") if packed else (text.encode(), "s.csv")
+    assert said in refusal(tmp_path, data, name, time="when")
+    for path in (name, name.replace("csv", "tsv")):
+        turned = text.replace(",", "\t").encode() if "tsv" in path else text.encode()
+        assert said in refusal(tmp_path, gzip.compress(turned) if packed else turned, path, time="when")
+
+
+@pytest.mark.parametrize("wrong", [wrong for wrong in WRONG if wrong[0] != "," and ",," not in wrong])
+def test_rows_of_a_dat_file_count_with_the_empty_lines_before_them(tmp_path: Path, wrong: str) -> None:
+    lines = ["", *GOOD.splitlines()[1:], "", "", wrong]
+    text = "\r\n".join(lines).replace(",", "::")
+    said = WRONG[wrong].format(row=7, header=2, first=2).replace("'when'", "'4'")
+    named = {"user": "1", "item": "2", "rating": "3", "time": "4"}
+    assert said in refusal(tmp_path, text, "r.dat", **named)
+    assert "'' in column '2' in row 7: the id is missing" in refusal(
+        tmp_path, text.replace(wrong.replace(",", "::"), "eve::::2::1"), "r.dat", **named
+    )
+
+
+VALUES = st.text(st.sampled_from('ab,"\n\r é'), min_size=1, max_size=6).filter(str.strip)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    users=st.lists(VALUES, min_size=1, max_size=8),
+    blanks=st.lists(st.integers(0, 3), min_size=10, max_size=10),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_a_row_is_named_by_the_line_that_it_begins_on_whatever_its_values_hold(
+    tmp_path_factory: pytest.TempPathFactory, users: list[str], blanks: list[int], end: str
+) -> None:
+    rows = [
+        "user,item,rating",
+        *(f'"{user.replace(chr(34), chr(34) * 2)}",m{at},3' for at, user in enumerate(users)),
+    ]
+    text = "".join(row + end * (1 + n) for row, n in zip(rows, blanks, strict=False))
+    due = len((text + "x").splitlines())
+    assert f"the rating 9 in row {due} is" in refusal(tmp_path_factory.mktemp("s"), f"{text}eve,last,9{end}")
+
+
+def test_rows_of_a_parquet_file_count_from_one(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"user": ["a", "b"], "item": ["m", "m"], "rating": [3.0, 9.0]}), tmp_path / "s.parquet"
+    )
+    with pytest.raises(DataError, match="the rating 9 in row 2 is outside"):
+        read_ratings("s.parquet", tmp_path, scale=SCALE)
+
+
+def test_what_is_read_again_to_name_a_row_may_have_gone(tmp_path: Path) -> None:
+    found = read(tmp_path, f"\n{GOOD}")
+    assert found.row(0) == 3
+    (tmp_path / "shop.csv").unlink()
+    assert found.row(0) == 2
 
 
 @pytest.mark.parametrize("scale", [(5.0, 0.5), (1.0, 1.0), (float("nan"), 5.0), (0.0, float("inf"))])
@@ -183,7 +286,20 @@ def test_a_catalogue_is_sorted_by_id_whatever_its_file(tmp_path: Path) -> None:
     [
         (CATALOGUE + "m1,Again,,\n", {}, "item 'm1' is there twice, in row 3 and in row 5: keep one of them"),
         (CATALOGUE + ",Nameless,,\n", {}, "the item in row 5 is missing"),
-        (CATALOGUE + "m4,Four,,inf\n", {}, "the feature in column 'year' in row 5 is infinite"),
+        (
+            CATALOGUE + "m4,Four,,inf\n",
+            {},
+            "the feature inf in column 'year' in row 5 is infinite: correct it, or leave",
+        ),
+        (
+            CATALOGUE + "m4,Four,,-1e308\n",
+            {},
+            "the feature -1e+308 in column 'year' in row 5 is beyond 1e+100",
+        ),
+        ("\n" + CATALOGUE + "\n\nm1,Again,,\n", {}, "in row 4 and in row 8"),
+        (CATALOGUE + "\n\n,Nameless,,\n", {}, "the item in row 7 is missing"),
+        (CATALOGUE + "\n\nm4,Four,,1e101\n", {}, "the feature 1e+101 in column 'year' in row 7 is beyond"),
+        (CATALOGUE + "\nm4,Four\n", {}, "row 6 has 2 values where 4 are due"),
         (CATALOGUE, {"title": "name"}, "there is no column 'name'"),
         ("item,title,genres,year\n", {}, "there is no item in it"),
         (
@@ -201,6 +317,30 @@ def test_a_bad_catalogue_is_named_with_its_remedy(
         catalogue(tmp_path, text, **more)
     assert str(caught.value).startswith("items.csv: ")
     assert says in str(caught.value)
+
+
+def test_features_up_to_the_largest_are_made_alike_and_can_be_trained_on(tmp_path: Path) -> None:
+    years = [LARGEST_FEATURE, -LARGEST_FEATURE, 5e-324, 0.0, 1e-200, 3.0]
+    text = "item,year\n" + "".join(f"m{at},{year!r}\n" for at, year in enumerate(years))
+    found = catalogue(tmp_path, text, title=None, features=["year"])
+    assert np.abs(found.features).max() < 10
+    rows = [f"u{at % 3},m{at // 3},{1 + at % 4}" for at in range(18)]
+    ratings = read(tmp_path, "user,item,rating\n" + "\n".join(rows) + "\n")
+    holding = hold(ratings, by="user", shared_ids=found.ids, split=Split(), seed=0, scale=SCALE)
+    assert np.isfinite(fit_mask("content", holding, found).row(0)).all()
+
+
+def test_a_catalogues_items_can_be_listed_alone(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(CATALOGUE.replace("m1", "\nm1").replace("1990", "1e308"))
+    found = list_items("items.csv", tmp_path)
+    assert found.source == "items.csv"
+    assert {name: found.find_row(place) for name, place in found.places.items()} == {
+        "m2": 2,
+        "m1": 4,
+        "m3": 5,
+    }
+    with pytest.raises(DataError, match=r"^items\.csv: there is no column 'film': did you mean|there is"):
+        list_items("items.csv", tmp_path, item="film")
 
 
 def test_an_item_outside_the_catalogue_has_no_features(tmp_path: Path) -> None:

@@ -54,10 +54,43 @@ def test_lower_is_better_and_the_gain_is_told_of_all_participants(recommended: R
     assert "The label is held" not in read.text
 
 
-def test_no_rating_is_drawn_and_the_page_says_why(recommended: Record) -> None:
-    read = Reader(render_report(recommended))
-    assert "Ratings stay with the participants, so none of them can be drawn." in read.text
+def test_the_page_has_no_section_and_no_column_for_what_a_recommendation_has_not(
+    recommended: Record, binary: Record
+) -> None:
+    page = render_report(recommended)
+    read = Reader(page)
+    assert "On the test ratings" not in read.text
+    assert 'id="outcome"' not in page
+    assert "cut width" not in read.text
     assert "MADE-UP DATA: nothing here is of anything." in read.text
+    other = render_report(binary)
+    assert 'id="outcome"' in other
+    assert "cut width" in other
+
+
+def test_what_all_participants_learn_is_said_once(recommended: Record) -> None:
+    names = [f"p{at}" for at in range(1, 41)]
+    recommended["parties"] = [
+        *({"name": name, "role": "participant", "width": None} for name in names),
+        {"name": "carol", "role": "coordinator", "width": None},
+    ]
+    recommended["learned"] = [
+        *({"party": name, "learns": "The shared factors."} for name in names[:-1]),
+        {"party": "p40", "learns": "The shared factors, and more."},
+        {"party": "carol", "learns": "The sums."},
+        {"party": "whoever listens", "learns": "Nothing."},
+    ]
+    read = Reader(render_report(recommended))
+    assert read.text.count("The shared factors.") == 1
+    assert "p1, p2, p3, p4, p5 and 34 moreparticipantThe shared factors." in read.text
+    assert "p40participantThe shared factors, and more." in read.text
+    assert "carolcoordinatorThe sums." in read.text
+    assert "whoever listensNothing." in read.text
+
+
+def test_parties_with_a_cut_width_are_told_apart(binary: Record) -> None:
+    binary["learned"] = [{"party": one["name"], "learns": "The same."} for one in binary["parties"]]
+    assert Reader(render_report(binary)).text.count("The same.") == 3
 
 
 @pytest.mark.parametrize("alone", [None, {"kind": "not measured", "test": {}}])

@@ -40,6 +40,26 @@ def test_seconds_are_said_in_the_unit_that_fits(seconds: float, said: str) -> No
     assert words.humane_seconds(seconds) == said.replace(" ", "\u00a0")
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b", "c"], "a, b and c"),
+        (list("abcdef"), "a, b, c, d, e and f"),
+        (list("abcdefg"), "a, b, c, d, e and 2 more"),
+        ([f"p{at}" for at in range(2000)], "p0, p1, p2, p3, p4 and 1,995 more"),
+    ],
+)
+def test_many_names_are_said_by_the_first_few(names: list[str], said: str) -> None:
+    assert words.named(names) == said
+
+
+def test_what_is_the_same_of_several_is_said_once() -> None:
+    said = [("a", "x."), ("b", "y."), ("c", "x.")]
+    assert words.said_once(said) == [("a and c", "x."), ("b", "y.")]
+
+
 @given(st.floats(0.9, 1, exclude_max=True))
 def test_a_score_short_of_perfect_is_not_said_to_be_perfect(value: float) -> None:
     said = words.humane_score(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,9 @@ from vfl.ratings.dat import Source, open_source
 
 #: Each is a column of numbers for every item; free text would make as many as there are items.
 MOST_CATEGORIES: Final = 1_000
+
+#: What is beyond it, either way, is a mistake. Up to it the squares of all items' features can be summed.
+LARGEST_FEATURE: Final = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +90,7 @@ def read_catalogue(
         DataError: the table cannot be used; names the file, the row and what to do.
     """
     file = open_source(source, folder)
-    for name in (item, *(() if title is None else (title,)), *features):
-        if name not in file.names:
-            _refuse(file, f"there is no column {name!r}: {did_you_mean(name, file.names)}")
+    _check_columns(file, [item, *([] if title is None else [title]), *features])
     ids = _whole(file, item, "id").tolist()
     if not ids:
         _refuse(file, "there is no item in it: name a table with items")
@@ -111,8 +112,41 @@ def read_catalogue(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class ListedItems:
+    """Is a catalogue's ids alone, as its file has them.
+
+    Attributes:
+        source: how errors call the table.
+        places: where each id stands among the rows, 0 first.
+        find_row: finds the file's number of a row.
+    """
+
+    source: str
+    places: dict[str, int]
+    find_row: Callable[[int], int]
+
+
+def list_items(source: str, folder: Path, *, item: str = "item") -> ListedItems:
+    """Reads a catalogue's ids alone; the arguments are as for `read_catalogue`.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    file = open_source(source, folder)
+    _check_columns(file, [item])
+    ids = _whole(file, item, "id").tolist()
+    return ListedItems(file.source, {name: place for place, name in enumerate(ids)}, file.row)
+
+
 def _refuse(file: Source, why: str) -> NoReturn:
     raise DataError(f"{file.source}: {why}")
+
+
+def _check_columns(file: Source, wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in file.names:
+            _refuse(file, f"there is no column {name!r}: {did_you_mean(name, file.names)}")
 
 
 def _whole(file: Source, name: str, kind: Kind) -> np.ndarray:
@@ -124,7 +158,7 @@ def _check_once(file: Source, ids: Sequence[str]) -> None:
     seen: dict[str, int] = {}
     for place, name in enumerate(ids):
         if name in seen:
-            rows = f"in row {file.first_row + seen[name]} and in row {file.first_row + place}"
+            rows = f"in row {file.row(seen[name])} and in row {file.row(place)}"
             _refuse(file, f"item {shown(name)} is there twice, {rows}: keep one of them")
         seen[name] = place
 
@@ -135,10 +169,13 @@ def _feature(file: Source, name: str, separator: str) -> tuple[list[str], np.nda
         numbers = _whole(file, name, "number")
     except DataError:
         return _categories(file, name, separator)
-    if np.isinf(numbers).any():
-        at = file.first_row + int(np.flatnonzero(np.isinf(numbers))[0])
+    beyond = np.flatnonzero(np.abs(numbers) > LARGEST_FEATURE)
+    if len(beyond):
+        number, row = numbers[beyond[0]], file.row(beyond[0])
+        why = "infinite" if np.isinf(number) else f"beyond {LARGEST_FEATURE:g}, either way"
         _refuse(
-            file, f"the feature in column {name!r} in row {at} is infinite: correct it, or leave it empty"
+            file,
+            f"the feature {number:g} in column {name!r} in row {row} is {why}: correct it, or leave it empty",
         )
     there = numbers[~np.isnan(numbers)]
     middle, spread = (there.mean(), there.std()) if len(there) else (0.0, 0.0)

@@ -1,6 +1,6 @@
 """Tables whose values stand between double colons, without a header: `.dat`, as rating data sets have it.
 
-Their columns are called by their places: "1", "2", and so on. Rows count from 1.
+Their columns are called by their places: "1", "2", and so on.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Final, NoReturn, Protocol
 
 import numpy as np
 
-from vfl.data.files import BLOCK_ROWS, Kind, open_file
+from vfl.data.files import BLOCK_ROWS, File, Kind, open_file
 from vfl.data.rows import canonical_id
 from vfl.data.text import canonical_text, parse_date, parse_number, shown
 from vfl.errors import DataError
+from vfl.ratings.lines import first_uneven, line_of
 
 _SEPARATOR: Final = "::"
 _ENDINGS: Final = (".dat", ".dat.gz")
@@ -39,7 +40,10 @@ class Source(Protocol):
 
     @property
     def first_row(self) -> int:
-        """The number of the first row of values."""
+        """The number of the first row of values, where no line before it is empty."""
+
+    def row(self, place: int) -> int:
+        """Finds the number of a row in the file, empty lines counted; 0 is the first row of values."""
 
     def blocks(self, kinds: Mapping[str, Kind]) -> Iterator[dict[str, np.ndarray]]:
         """Reads these columns from the start, some rows at a time."""
@@ -51,7 +55,76 @@ def open_source(source: str, folder: Path) -> Source:
     Raises:
         DataError: there is no such file, or it cannot be read.
     """
-    return DatFile(source, folder) if source.lower().endswith(_ENDINGS) else open_file(source, folder)
+    if source.lower().endswith(_ENDINGS):
+        return DatFile(source, folder)
+    with _naming_uneven(source, folder):
+        file = open_file(source, folder)
+    return _Separated(file, folder) if file.separated else _Counted(file)
+
+
+class _Counted:
+    """Is a file whose rows follow each other without gaps."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.source, self.names, self.first_row = file.source, file.names, file.first_row
+
+    def row(self, place: int) -> int:
+        """Gives the number of a row."""
+        return self.first_row + int(place)
+
+    def blocks(self, kinds: Mapping[str, Kind]) -> Iterator[dict[str, np.ndarray]]:
+        """Reads these columns as `File.blocks` does."""
+        return self._file.blocks(kinds)
+
+
+class _Separated(_Counted):
+    """Is a text file with a header: whose reader passes over empty lines, and counts without them."""
+
+    def __init__(self, file: File, folder: Path) -> None:
+        super().__init__(file)
+        self._folder = folder
+
+    def row(self, place: int) -> int:
+        """Finds the line that a row begins on."""
+        return line_of(self._folder / self.source, int(place) + 1) or super().row(place)
+
+    def blocks(self, kinds: Mapping[str, Kind]) -> Iterator[dict[str, np.ndarray]]:
+        """Reads these columns as `File.blocks` does, but for the rows that errors name."""
+        try:
+            with _naming_uneven(self.source, self._folder):
+                yield from self._file.blocks(kinds)
+        except DataError:
+            for name in (name for name, kind in kinds.items() if kind == "id"):
+                self._name_missing(name)
+            raise
+
+    def _name_missing(self, name: str) -> None:
+        start = 0
+        for block in self._file.blocks({name: "text"}):
+            texts = block[name].tolist()
+            if "" in texts:
+                row = self.row(start + texts.index(""))
+                what = f"the {name} in row {row} is missing: give every row an id, or drop the row"
+                raise DataError(f"{self.source}: {what}")
+            start += len(texts)
+
+
+@contextmanager
+def _naming_uneven(source: str, folder: Path) -> Iterator[None]:
+    """Names the row that has values too many or too few, where that is why a file cannot be read."""
+    try:
+        yield
+    except DataError as error:
+        uneven = first_uneven(folder / source) if error.__cause__ is not None else None
+        if uneven is None:
+            raise
+        raise DataError(f"{source}: {_uneven_words(*uneven)}") from error
+
+
+def _uneven_words(row: int, n: int, due: int, first: int) -> str:
+    has = "1 value" if n == 1 else f"{n} values"
+    return f"row {row} has {has} where {due} are due, as in row {first}: mend the file"
 
 
 class DatFile:
@@ -73,8 +146,15 @@ class DatFile:
         if not self._path.is_file():
             self._refuse(f"there is no such file in {self._path.parent}: give the path of a table")
         first = next(self._lines(), None)
-        width = 0 if first is None else first.count(_SEPARATOR) + 1
-        self.names = [str(place + 1) for place in range(width)]
+        if first is None:
+            what = f"one row a line is due, with {_SEPARATOR} between its values"
+            self._refuse(f"there is nothing in it, where {what}: name the file that has the rows")
+        self.names = [str(place + 1) for place in range(first[1].count(_SEPARATOR) + 1)]
+
+    def row(self, place: int) -> int:
+        """Finds the line that a row stands on."""
+        found = itertools.islice(self._lines(), int(place), None)
+        return next((line for line, _ in found), self.first_row + int(place))
 
     def blocks(self, kinds: Mapping[str, Kind]) -> Iterator[dict[str, np.ndarray]]:
         """Reads these columns from the start, up to 65,536 rows (m) at a time, as `File.blocks` does.
@@ -82,19 +162,18 @@ class DatFile:
         Raises:
             DataError: the file is garbled, or a value is not what it is to be read as.
         """
-        row = self.first_row
-        lines = self._lines()
+        start, lines = 0, self._lines()
         while some := list(itertools.islice(lines, BLOCK_ROWS)):
-            cells = [line.split(_SEPARATOR) for line in some]
-            wrong = next((at for at, line in enumerate(cells) if len(line) != len(self.names)), None)
+            cells = [text.split(_SEPARATOR) for _, text in some]
+            wrong = next((at for at, values in enumerate(cells) if len(values) != len(self.names)), None)
             if wrong is not None:
-                due = f"{len(self.names)} are due, as in row 1: mend the file"
-                self._refuse(f"row {row + wrong} has {len(cells[wrong])} values where {due}")
+                n, due = len(cells[wrong]), len(self.names)
+                self._refuse(_uneven_words(some[wrong][0], n, due, self.row(0)))
             columns = dict(zip(self.names, zip(*cells, strict=True), strict=True))
-            yield {name: self._read(name, kind, columns[name], row) for name, kind in kinds.items()}
-            row += len(some)
+            yield {name: self._read(name, kind, columns[name], start) for name, kind in kinds.items()}
+            start += len(some)
 
-    def _read(self, name: str, kind: Kind, texts: tuple[str, ...], row: int) -> np.ndarray:
+    def _read(self, name: str, kind: Kind, texts: tuple[str, ...], start: int) -> np.ndarray:
         read, dtype = _READERS[kind]
         distinct = {text: read(text) for text in dict.fromkeys(texts)}
         for text, value in distinct.items():
@@ -102,21 +181,26 @@ class DatFile:
                 what = (
                     "the id is missing: give every row one" if kind == "id" else f"is no {kind}: correct it"
                 )
-                self._refuse(f"{shown(text)} in column {name!r} in row {row + texts.index(text)}: {what}")
+                row = self.row(start + texts.index(text))
+                self._refuse(f"{shown(text)} in column {name!r} in row {row}: {what}")
         found = np.empty(len(texts), dtype=dtype)
         found[:] = [distinct[text] for text in texts]
         return found
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Yields the lines that have something on them, each with its number."""
         with (
             self._readable(),
             (gzip.open if self.source.lower().endswith(".gz") else open)(
                 self._path, "rt", encoding="utf-8"
             ) as file,
         ):
-            while line := file.readline(_MAX_LINE):
+            for number in itertools.count(1):
+                line = file.readline(_MAX_LINE)
+                if not line:
+                    return
                 if text := line.rstrip("\r\n"):
-                    yield text
+                    yield number, text
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ import numpy as np
 from vfl.data.rows import derive_key, digests
 from vfl.data.text import shown
 from vfl.errors import ConfigError, DataError
+from vfl.ratings.catalogue import Catalogue
 from vfl.ratings.splits import TEST, TRAIN, VALID, Split, pair_hashes, split_ratings
 from vfl.ratings.table import Ratings, check_scale
 
@@ -204,6 +205,15 @@ def hold(
     return made
 
 
+def check_items(ratings: Ratings, catalogue: Catalogue) -> None:
+    """Checks that a catalogue has all items that are rated.
+
+    Raises:
+        DataError: naming the first row whose item it lacks, and the catalogue.
+    """
+    _check_known(ratings, _places(ratings.item, ratings.item_ids, catalogue.ids), catalogue.source)
+
+
 def _user_first(holding: RatingsHolding, part: Part) -> tuple[np.ndarray, np.ndarray]:
     """Gives the digests of each rating's user and of its item, whichever of the two is shared."""
     own, shared = holding.own_hash[part.own], holding.shared_hash[part.shared]
@@ -262,12 +272,13 @@ def _places(codes: np.ndarray, names: Sequence[str], shared_ids: Sequence[str]) 
     return np.array([places.get(name, -1) for name in names], np.int64).take(codes)
 
 
-def _check_known(ratings: Ratings, item: np.ndarray) -> None:
+def _check_known(ratings: Ratings, item: np.ndarray, catalogue: str = "") -> None:
     unknown = np.flatnonzero(item < 0)
     if len(unknown):
         at = int(unknown[0])
         name = ratings.item_ids[int(ratings.item[at])]
+        where = "the catalogue" + (f" {catalogue}" if catalogue else "")
         raise DataError(
-            f"{ratings.source}: item {shown(name)} in row {ratings.row(at)} is not in the catalogue: add it "
-            f"there, or drop its ratings"
+            f"{ratings.source}: item {shown(name)} in row {ratings.row(at)} is not in {where}: add it there, "
+            f"or drop its ratings"
         )

@@ -5,7 +5,7 @@ It is read a block at a time; what is kept is two numbers, a rating and a time f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -27,13 +27,14 @@ class Ratings:
 
     Attributes:
         source: how errors call the table.
-        first_row: the file's number of the first rating's row.
+        first_row: the file's number of the first rating's row, where no line before it is empty.
         user_ids: each user once, in order of appearance.
         item_ids: each item once, likewise.
         user: [n] int64, places among `user_ids`.
         item: [n] int64, places among `item_ids`.
         value: [n] float64.
         times: [n] int64, seconds; None where the table has none.
+        find_row: finds the file's number of a rating's row; None where they follow each other from the first.
     """
 
     source: str
@@ -44,13 +45,14 @@ class Ratings:
     item: np.ndarray
     value: np.ndarray
     times: np.ndarray | None
+    find_row: Callable[[int], int] | None = None
 
     def __len__(self) -> int:
         return len(self.value)
 
     def row(self, place: int) -> int:
-        """Gives the number of a rating's row in the file."""
-        return self.first_row + int(place)
+        """Finds the number of a rating's row in the file, empty lines counted."""
+        return self.first_row + int(place) if self.find_row is None else self.find_row(int(place))
 
 
 def read_ratings(
@@ -84,16 +86,17 @@ def read_ratings(
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    row, known = file.first_row, dict[str, float]()
+    start, known = 0, dict[str, float]()
     for block in file.blocks({user: "id", item: "id", rating: "text"}):
-        value = _numbers(file, rating, block[rating].tolist(), row, known)
+        value = _numbers(file, rating, block[rating].tolist(), start, known)
         parts.append((_codes(block[user], users), _codes(block[item], items), value))
-        row += len(value)
-    if row == file.first_row:
+        start += len(value)
+    if not start:
         _refuse(file, "there is no rating in it: name a table with ratings")
     who, what, value = (np.concatenate(column) for column in zip(*parts, strict=True))
     times = None if time is None else _times(file, time)
-    found = Ratings(file.source, file.first_row, tuple(users), tuple(items), who, what, value, times)
+    named_by = file.source, file.first_row, tuple(users), tuple(items)
+    found = Ratings(*named_by, who, what, value, times, file.row)
     _check_pairs(found)
     if scale is not None:
         check_scale(found, scale)
@@ -138,21 +141,24 @@ def _codes(ids: np.ndarray, known: dict[str, int]) -> np.ndarray:
     return np.array([known.setdefault(name, len(known)) for name in ids.tolist()], np.int64)
 
 
-def _numbers(file: Source, name: str, texts: Sequence[str], row: int, known: dict[str, float]) -> np.ndarray:
+def _numbers(
+    file: Source, name: str, texts: Sequence[str], start: int, known: dict[str, float]
+) -> np.ndarray:
     """Reads ratings, each distinct text once."""
     for text in dict.fromkeys(texts):
         if text in known:
             continue
         number = number_or_none(text)
         if number is None:
-            _refuse_value(file, "rating", name, row + texts.index(text), text, "number")
+            _refuse_value(file, "rating", name, start + texts.index(text), text, "number")
         known[text] = number
     return np.array([known[text] for text in texts], np.float64)
 
 
-def _refuse_value(file: Source, what: str, name: str, row: int, text: str, kind: str) -> NoReturn:
+def _refuse_value(file: Source, what: str, name: str, place: int, text: str, kind: str) -> NoReturn:
     why = f"{shown(text)} is no {kind}" if text else "is missing"
-    _refuse(file, f"the {what} in column {name!r} in row {row} {why}: correct it, or drop the row")
+    where = f"in column {name!r} in row {file.row(place)}"
+    _refuse(file, f"the {what} {where} {why}: correct it, or drop the row")
 
 
 def _times(file: Source, name: str) -> np.ndarray:
@@ -169,20 +175,20 @@ def _times(file: Source, name: str) -> np.ndarray:
     missing = found == _NO_TIME if kind == "date" else ~(np.abs(found) <= _MAX_TIME)  # so for no number
     if missing.any():
         _name_bad_time(file, name, kind)
-        at = file.first_row + int(np.flatnonzero(missing)[0])
+        at = file.row(int(np.flatnonzero(missing)[0]))
         _refuse(file, f"the time in column {name!r} in row {at} is out of range: correct it, or drop the row")
     return found.astype(np.int64)
 
 
 def _name_bad_time(file: Source, name: str, kind: Kind) -> None:
     """Raises for the first time that is missing or none; a reader's own error has the wrong remedy."""
-    row = file.first_row
+    start = 0
     for block in file.blocks({name: "text"}):
         for place, text in enumerate(block[name].tolist()):
             bad = number_or_none(text) is None if kind == "number" else not _is_date(text)
             if bad:
-                _refuse_value(file, "time", name, row + place, text, kind)
-        row += len(block[name])
+                _refuse_value(file, "time", name, start + place, text, kind)
+        start += len(block[name])
 
 
 def _is_date(text: str) -> bool:

@@ -91,7 +91,7 @@ def render_report(record: Record) -> str:
         comparison_plate=_comparison_plate(comparison),
         scores=_scores(record),
         curves=_curves(record),
-        outcome=_outcome(record),
+        outcome=None if record["task"] == "recommendation" else _outcome(record),
         learned=_learned(record),
         ledger=_ledger(record),
         totals=_totals(record),
@@ -244,10 +244,7 @@ def _outcome(record: Record) -> dict[str, Any]:
     """Returns what the test rows show: figures, the commonest mistakes, or a note on why there are none."""
     test = record["test"]
     if test is None or not len(test["truth"]):
-        note = "There are no test rows to draw."
-        if record["task"] == "recommendation":
-            note = "Ratings stay with the participants, so none of them can be drawn."
-        return {"plates": [], "mistakes": [], "note": note}
+        return {"plates": [], "mistakes": [], "note": "There are no test rows to draw."}
     truth, output = np.asarray(test["truth"]), np.asarray(test["output"], dtype=np.float64)
     dims = 2 if record["task"] == "multiclass" else 1
     if truth.ndim != 1 or output.ndim != dims or len(truth) != len(output):
@@ -330,12 +327,18 @@ def _regression(record: Record, truth: NDArray[Any], output: NDArray[Any]) -> di
 
 
 def _learned(record: Record) -> list[dict[str, Any]]:
-    """Returns a row a party, then a row for whoever else learns something."""
+    """Returns a row a party, or for all that learn the same, then a row for whoever else learns something."""
     said = {entry["party"]: entry["learns"] for entry in record["learned"]}
-    rows: list[dict[str, Any]] = [
-        {**party, "learns": said.pop(party["name"], "")} for party in record["parties"]
-    ]
-    return rows + [{"name": name, "role": "", "width": None, "learns": text} for name, text in said.items()]
+    rows: dict[tuple[object, ...], list[str]] = {}
+    for party in record["parties"]:
+        name, width = party["name"], party["width"]
+        alike = name if width is not None else ""  # parties with a cut width are told apart by it
+        rows.setdefault((alike, party["role"], width, said.pop(name, "")), []).append(name)
+    others = [{"name": name, "role": "", "width": None, "learns": text} for name, text in said.items()]
+    return [
+        {"name": words.named(names), "role": role, "width": width, "learns": text}
+        for (_, role, width, text), names in rows.items()
+    ] + others
 
 
 def _ledger(record: Record) -> list[dict[str, Any]]:

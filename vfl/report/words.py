@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -29,6 +30,20 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 def listed(words: list[str]) -> str:
     """Returns words as a list in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def named(names: list[str], most: int = 6) -> str:
+    """Returns names as a list; of more than `most` the first, and how many there are beside."""
+    few = names if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} more"]
+    return listed(few)
+
+
+def said_once(said: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Joins those of whom the same is said: "a and b" in the place of a, and nothing in that of b."""
+    names: dict[str, list[str]] = {}
+    for name, words in said:
+        names.setdefault(words, []).append(name)
+    return [(named(some), words) for words, some in names.items()]
 
 
 def humane_bytes(n: float) -> str:
