@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,13 @@ from parties.aligning import order_in_common
 from parties.assembly import Assembly
 from parties.participant import RatingsPart, hold_ratings, open_ratings, ratings_digest
 from parties.trained import Trained
+from protocols.fedmmf.recommending import check_top
 from vfl.data.text import shown
 from vfl.errors import ConfigError, DataError
 from vfl.journal import Journal
 from vfl.learn.learner import Learner
 from vfl.ratings.factors import Factors
+from vfl.ratings.holding import RatingsHolding
 from vfl.ratings.personal import PersonalMask, mask_width
 from vfl.session import Session
 from vfl.wire.line import Line
@@ -36,18 +38,19 @@ def participant_predictor(
     """Makes a trained participant's part of recommending; one without a question answers.
 
     Raises:
-        ConfigError: if the user is unknown here.
+        ConfigError: if the user is unknown here, or too many items are asked for.
         DataError: if its ratings are not those that it was trained on.
     """
     options: Any = assembly.options
     saved = trained.saved
     shared = np.array(saved["shared_ids"], dtype=object)
-    if question and question.user not in saved["own_ids" if assembly.shares == "items" else "shared_ids"]:
-        raise unknown_user(question.user, [name])
+    if question:
+        check_top(question.top, shown=assembly.shares != "items")
+        if question.user not in saved["own_ids" if assembly.shares == "items" else "shared_ids"]:
+            raise unknown_user(assembly, question.user, [name])
     opened = open_ratings(assembly, trained.placed)
     holding = hold_ratings(assembly, trained.placed, opened, shared)
-    digest = saved.get("ratings")  # a run of before there were digests has none
-    if list(holding.own_ids) != saved["own_ids"] or digest not in (None, ratings_digest(holding)):
+    if list(holding.own_ids) != saved["own_ids"] or _has_others(assembly, saved, holding):
         raise DataError(
             f"{name}.toml: {holding.source}: holds other ratings than were trained on: put the table back as "
             f"it was, or repeat the run"
@@ -84,9 +87,22 @@ def participant_predictor(
     )
 
 
-def unknown_user(user: str, parties: Sequence[str]) -> ConfigError:
-    """Says that a user is at none of these parties."""
+def _has_others(assembly: Assembly, saved: Mapping[str, Any], holding: RatingsHolding) -> bool:
+    """Tells whether ratings are not those of the training, where what follows is shown to others.
+
+    Of its own users a participant may know more by now: what they have rated since is not recommended.
+    """
+    digest = saved.get("ratings")  # a run of before there were digests has none
+    return assembly.shares != "items" and digest not in (None, ratings_digest(holding))
+
+
+def unknown_user(assembly: Assembly, user: str, parties: Sequence[str]) -> ConfigError:
+    """Says that a user is at none of these parties, or not shared by all."""
+    if assembly.shares == "items":
+        where = f"there is no such user at {' or '.join(parties)}"
+    else:
+        where = "is not among the users that all participants share"
     return ConfigError(
-        f"--user {shown(user)}: there is no such user at {' or '.join(parties)}: give an id as it stands in "
-        f"the ratings; who has come since is known once the run is repeated"
+        f"--user {shown(user)}: {where}: give an id as it stands in the ratings; who has come since is known "
+        f"once the run is repeated"
     )

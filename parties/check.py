@@ -130,7 +130,8 @@ def check(assembly: Assembly) -> Findings:
     if assembly.job.task == "recommendation":
         sizes = [found.shared for found in sites if found.shared is not None]
         a_step, rows = min(sizes, default=1), {"shared": min(sizes)} if sizes else None
-    traffic = traffic_of(assembly, rows, a_step)  # of the fewest: no more can be shared
+    knows = rows is not None or assembly.job.task != "recommendation"  # a coordinator alone knows no size
+    traffic = traffic_of(assembly, rows, a_step) if knows else []  # of the fewest: no more can be shared
     aligning = alignment_cost(assembly, sizes)
     return Findings(assembly, sites, a_step, traffic, aligning, duration_of(assembly, rows))
 

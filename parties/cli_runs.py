@@ -111,7 +111,8 @@ def report(run_folder: Path, debug: bool) -> None:
         found = sorted([*run_folder.glob(RECORD_FILE), *run_folder.glob(f"*/{RECORD_FILE}")])
         if not found:
             raise ConfigError(
-                f"{run_folder}: no {RECORD_FILE} in it; name a finished run that holds the label party"
+                f"{run_folder}: no {RECORD_FILE} in it; name a finished run that holds the label party, or "
+                f"in a recommendation the coordinator"
             )
         click.echo(write_report(found[0].parent, read_json(found[0])))
 

@@ -119,7 +119,7 @@ class Display:
             return ""
         if event["event"] == "waiting":
             line = f"{event['party']}: waiting for {_names(event['for'])} ({event['seconds']:.0f} s)"
-            return self._seldom(event["party"], line)
+            return self._seldom(event["party"], line, max(_PLAIN_EVERY_S, event["seconds"] / 4))
         if event["event"] == "align":
             line = f"{event['party']}: {_aligning(self._rows[event['party']], event)}"
             return (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+import textwrap
+from typing import Any, Final
 
 import click
 
@@ -15,12 +16,15 @@ from parties.recommending import Answer, Recommendation
 from vfl.data.text import shown
 from vfl.report.words import said_once
 
+#: Spaces of all widths, and what joins emoji and letters: `str.isprintable` takes them for unprintable.
+_JOINS: Final = frozenset(map(chr, (0xA0, 0x1680, *range(0x2000, 0x200E), 0x202F, 0x205F, 0x3000)))
+
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Prints a run's scores, together and alone, its bytes and where its report is."""
     test, alone = summary["metrics"].get("test", {}), summary["alone"].get("test", {})
     rows, ratings = summary["rows"], summary.get("ratings")
-    kind = "rows" if ratings is None else "ratings"
+    kind = summary.get("kind", "rows") if ratings is None else "ratings"
     size = f"{len(summary['parties'])} parties, {sum(rows.values())} {kind}"
     click.echo(f"{summary['run']}: {size}, {summary['seconds']:.1f} s")
     if test:
@@ -77,7 +81,8 @@ def print_check(found: Findings) -> None:
     shares = assembly.shares
     most = "" if assembly.alignment is None else f", with all {shares} shared"
     kind = "rows a step" if shares == "rows" else f"{shares} in common"
-    click.echo(f"bytes, at {found.a_step} {kind}{most}:")
+    if found.traffic:
+        click.echo(f"bytes, at {found.a_step} {kind}{most}:")
     for row in found.traffic:
         click.echo(wrapped(_traffic_words(row), "  "))
     if found.duration is not None:
@@ -165,10 +170,16 @@ def answer_words(answer: Answer) -> str:
 
 def printable(text: str) -> str:
     """Leaves out of another party's words what a terminal would obey."""
-    return "".join(letter if letter.isprintable() or letter == "\xa0" else "�" for letter in text)
+    return "".join(letter if letter.isprintable() or letter in _JOINS else "�" for letter in text)
 
 
 def wrapped(text: str, indent: str) -> str:
     """Sets a paragraph for a terminal."""
-    width = min(96, shutil.get_terminal_size((96, 24)).columns)
-    return click.wrap_text(text, width=width, initial_indent=indent, subsequent_indent=indent + "  ")
+    return textwrap.fill(
+        text,
+        min(96, shutil.get_terminal_size((96, 24)).columns),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_on_hyphens=False,  # a path could not be copied then
+        break_long_words=False,
+    )

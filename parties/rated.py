@@ -55,6 +55,7 @@ def result_of(assembly: Assembly, part: Part, outcome: RatedOutcome, course: Cou
         "protocol": assembly.protocol.name,
         "parties": list(assembly.job.parties),
         "rows": {"train": outcome.ratings},
+        "kind": "training ratings",
         "table_rows": {part.name: 0},
         "metrics": metrics,
         "alone": _alone(assembly, outcome),

@@ -19,7 +19,6 @@ from parties.predicting import all_trained
 from parties.seat import Played, kinds_of
 from parties.single import run_predictor
 from parties.trained import JOB_FILE, Trained, load_trained
-from protocols.fedmmf.recommending import MOST_ITEMS
 from vfl.data.rows import canonical_id
 from vfl.data.text import shown
 from vfl.errors import ConfigError
@@ -97,9 +96,10 @@ def recommend(run: str | Path, user: str, n: int = 10, party: str | None = None)
         DataError: if a table is not the one that was trained on.
         Refused: if the parties' folders are of different trainings.
     """
-    folder, asked = Path(run), _question(user, n)
+    folder = Path(run)
     parts = _load(folder)
-    return _recommend(folder, parts, _assembled(folder, parts), asked, party)
+    assembly = _assembled(folder, parts)
+    return _recommend(folder, parts, assembly, _question(user, n), party)
 
 
 def recommend_here(
@@ -119,9 +119,9 @@ def recommend_here(
     Raises:
         VflError: as for `recommend`, and as the peers or the network give cause.
     """
-    asked = None if user is None else _question(user, 10 if n is None else n)
     parts = _load(run)
     assembly, names = _assembled(run, parts), [*parts]
+    asked = None if user is None else _question(user, 10 if n is None else n)
     if (run / JOB_FILE).is_file():
         if party is not None:
             raise ConfigError(f"--party {party}: {run} is the folder of {names[0]} alone: leave --party out")
@@ -136,8 +136,6 @@ def recommend_here(
 
 
 def _question(user: str, n: int) -> Question:
-    if not 1 <= n <= MOST_ITEMS:
-        raise ConfigError(f"-n {n}: ask for 1 to {MOST_ITEMS} items")
     return Question(canonical_id(user) or "", n)
 
 
@@ -205,7 +203,7 @@ def _holder(assembly: Assembly, parts: Mapping[str, Trained], user: str, party: 
             "the folder is a coordinator's, which has no users: name a participant's, or the run's"
         )
     if not found:
-        raise unknown_user(user, [*asked])
+        raise unknown_user(assembly, user, [*asked])
     if len(found) > 1 and assembly.shares == "items":
         raise ConfigError(
             f"--user {shown(user)}: {' and '.join(found)} have a user of that id each: say whose with --party"

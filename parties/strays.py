@@ -35,7 +35,7 @@ def _documents(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("[!.]*.toml")):
         try:
             yield path, read_toml(path)
-        except ConfigError:
+        except (ConfigError, RecursionError):  # tables nested too deep to be read
             continue
 
 

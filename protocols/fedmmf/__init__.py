@@ -46,31 +46,52 @@ To recommend, with by = "item", whoever asks hears each other party's best items
     coordinator --Best--> participant
 
 Who learns what:
-    participant: The shared factors after every step, which of entities with two or three ratings tell
-        something of their raters' own; mu, how many ratings train in all, which round scored best and who
-        contributes; with aggregation = "adaptive" also who chose masks. Of two participants each can find the
-        other's sums by taking off its own, from factors that tell them: where solver = "als" nearly, with
-        paillier exactly.
-    coordinator, masked: The sums over all participants: for every shared entity how many ratings it has in
-        all, with "als", and what the shared factors follow from; the sum of all squared errors; mu; how many
-        sums each clipped. Of one participant nothing, not even what it has ratings of. But with "als" the
-        sums of entities that few have ratings of give away what some unnamed users rated, and their residuals
-        but for one number each.
+    participant: The shared factors after every step; mu, the mean of what the masks leave of all ratings that
+        train; how many these are, which round scored best and who contributes.
+    participant, als: The factors of a shared entity with few ratings tell something of the factors of the own
+        entities that these are of; with fewer ratings than fewest_raters it has none.
+    participant, sgd: The factors of a shared entity with few ratings tell something of the factors of the own
+        entities that these are of, and much where it has one.
+    participant, adaptive: Who chose masks.
+    participant, paillier: The sums over all participants, which it decrypts.
+    participant, paillier, als: They give away, of some unnamed own entities, with which shared entities they
+        have ratings and, but for one number each, what the masks leave of these.
+    participant, of two, als, plain|masked|adaptive: Of two participants each can find the other's sums
+        nearly, by taking off its own from factors that tell them.
+    participant, of two, sgd, plain|masked|adaptive: Of two participants each can find the other's sums by
+        taking off its own from factors that tell them.
+    participant, of two, paillier: Of two participants each can find the other's sums exactly, by taking off
+        its own.
+    participant, absence, paillier: Once a participant vanishes, from the sums before and after, nearly
+        what it had contributed.
+    coordinator, masked: The sums over all participants, from which the shared factors follow; the sum of all
+        squared errors; mu, the mean of what the masks leave of all ratings that train; how many sums each
+        clipped. Of one participant nothing, not even what it has ratings of.
     coordinator, plain: Every participant's sums. They show which shared entities have ratings there and how
-        many; and, with the rounds before, each residual r - g nearly, where a participant is one user. What
-        is left to hide a rating is the mask g alone. Also mu and how many sums each clipped.
+        many; and, with the rounds before, what the mask leaves of each rating nearly, where a participant has
+        one own entity alone. Nothing but that mask hides a rating. Also mu, the mean of what the masks leave
+        of all ratings that train, and how many sums each clipped.
     coordinator, adaptive: Of those who chose so, and whose own mask hides enough by the stated criterion,
-        what it learns where aggregation = "plain"; of the others, who are two at least, their sum alone. One
-        that lies to a participant about the choices of the others, and has one of them in its league, can
-        see that participant's sums.
-    coordinator, paillier: mu, the sum of all squared errors, how many sums each clipped; where paillier_items
-        = "rated" which shared entities have ratings where. Neither sums nor factors. One that has a
-        participant in its league, which has the key, reads every contribution.
-    coordinator, once somebody vanishes: Nearly what that participant had contributed, from the sums before
-        and after; with "als" exactly how many ratings it has of each shared entity.
+        every sum: which shared entities have ratings there, how many, and nearly what the mask leaves of
+        them. Of the others, who are two at least, their sum alone. Also the sum of all squared errors, mu,
+        the mean of what the masks leave of all ratings that train, and how many sums each clipped. One that
+        lies to a participant about the choices of the others, and has one of them in its league, can see
+        that participant's sums.
+    coordinator, masked|adaptive, als: The sum has how many ratings each shared entity has in all. Of shared
+        entities with few it gives away, of some unnamed own entities, with which shared entities they have
+        ratings and, but for one number each, what the masks leave of these.
+    coordinator, paillier: mu, the mean of what the masks leave of all ratings that train; the sum of all
+        squared errors; how many sums each clipped. Neither sums nor factors. One that has a participant in
+        its league, which has the key, reads every contribution.
+    coordinator, paillier, rated only: Which shared entities have ratings where.
+    coordinator, absence, masked|adaptive: Once a participant vanishes, from the sums before and after, nearly
+        what it had contributed; exactly, if it lies and says the same factors again.
+    coordinator, absence, masked|adaptive, als: Exactly how many ratings that participant has of each shared
+        entity.
     whoever asks for recommendations: The others' best items for a user, with titles and ratings predicted.
         None that the user has rated is among them, so who asks for many learns which those are. The
-        coordinator: the same, of a user whom it knows by a number. The others: who asks and for which user.
+        coordinator: the same, and if it lies of any user that it likes, by a number. The others: who asks,
+        and for which user, as the coordinator says.
 
 Source: Yang et al., FedMMF, arXiv 2109.02464;
 the sums for least squares, their exactness and the criterion are our own. Pairwise masks: Bonawitz et al.,

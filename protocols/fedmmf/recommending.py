@@ -19,9 +19,11 @@ from vfl.ratings.personal import PersonalMask
 from vfl.session import Session
 from vfl.wire.line import Line
 
-#: So many names of items fit into a message.
+#: So many items may be asked for where only the party that asks computes them.
 MOST_ITEMS = 1000
-_MOST_TITLE = 200
+#: So many where others show theirs: of all that a party has, those that are missing would be the rated ones.
+MOST_SHOWN = 100
+_MOST_TITLE = 100
 _MOST_TEXT_BYTES = 60_000  # of the 64 KiB that a message's header may have
 _LISTED = 5
 
@@ -78,9 +80,8 @@ async def participant_recommends(
         Refused: if nobody asks, or more than one.
         RemoteProtocolError: if the coordinator says what is no answer.
     """
-    if not 1 <= top <= MOST_ITEMS:
-        raise ConfigError(f"-n {top}: ask for 1 to {MOST_ITEMS} items")
     config: Config = session.options
+    check_top(top, shown=config.by == "item")
     if config.by == "user":
         if user is None:
             return None
@@ -91,7 +92,7 @@ async def participant_recommends(
     asker = _the_asker(session, await line.hear(session.hub, Askers), place is not None)
     if place is None:
         ask = await line.hear(session.hub, Ask)
-        if not 0 <= ask.user < holding.m or not 1 <= ask.top <= MOST_ITEMS:
+        if not 0 <= ask.user < holding.m or not 1 <= ask.top <= MOST_SHOWN:
             raise RemoteProtocolError(session.hub, f"asks for {ask.top} items of user {ask.user}")
         shown = _that_fit(best_items(holding, mask, factors, ask.user, ask.top), title_of)
         await line.say(session.hub, _best(shown))
@@ -100,8 +101,11 @@ async def participant_recommends(
     every = [(*one, title_of(one[0])) for one in best_items(holding, mask, factors, place, top)]
     for _ in range(len(session.with_role("participant")) - 1):
         heard = _read(session.hub, await line.hear(session.hub, Best), top)
+        known = {*holding.own_ids, *(item for item, *_ in every)}  # an item has one owner; here, the first
         every += [
-            (item, rating, title_of(item) if title in ("", item) else title) for item, rating, title in heard
+            (item, rating, title_of(item) if title in ("", item) else title)
+            for item, rating, title in heard
+            if item not in known
         ]
     every.sort(key=lambda one: (-one[1], one[0]))
     return _answered(asker, top, holding.scale, every[:top])
@@ -123,7 +127,7 @@ async def coordinator_recommends(line: Line, *, session: Session, journal: Journ
         await line.say(name, Askers(asking))
     asker = _one_of(asking, session)
     ask = await line.hear(asker, Ask)
-    if not 1 <= ask.top <= MOST_ITEMS or ask.user < 0:
+    if not 1 <= ask.top <= MOST_SHOWN or ask.user < 0:
         raise RemoteProtocolError(asker, f"asks for {ask.top} items of user {ask.user}")
     others = [name for name in names if name != asker]
     for name in others:
@@ -133,6 +137,21 @@ async def coordinator_recommends(line: Line, *, session: Session, journal: Journ
         _read(name, best, ask.top)
         await line.say(asker, best)
     return Answered(asker, ask.top)
+
+
+def check_top(top: int, *, shown: bool) -> None:
+    """Checks how many items are asked for.
+
+    Args:
+        top: how many.
+        shown: whether other parties show theirs.
+
+    Raises:
+        ConfigError: if that is none, or too many.
+    """
+    most = MOST_SHOWN if shown else MOST_ITEMS
+    if not 1 <= top <= most:
+        raise ConfigError(f"-n {top}: ask for 1 to {most} items")
 
 
 def best_items(

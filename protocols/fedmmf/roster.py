@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Annotated, Any, Final, Literal
 
@@ -217,18 +216,6 @@ def _star(names: Sequence[str], number: int) -> Neighbours:
 
 # --- what is told of it ---------------------------------------------------------------------------------
 
-#: What the docstring says of some options only, word for word.
-CLAUSES: Final = (
-    '; with aggregation = "adaptive" also who chose masks',
-    " Of two participants each can find the other's sums by taking off its own, from factors that tell them: "
-    'where solver = "als" nearly, with paillier exactly.',
-    'how many ratings it has in all, with "als", and what',
-    ' But with "als" the sums of entities that few have ratings of give away what some unnamed users rated, '
-    "and their residuals but for one number each.",
-    '; where paillier_items = "rated" which shared entities have ratings where',
-    '; with "als" exactly how many ratings it has of each shared entity',
-)
-
 
 def bound_words(config: Config, k: int, *, all_mask: bool = True) -> str:
     """Says what the graph of masks withstands.
@@ -253,13 +240,13 @@ def bound_words(config: Config, k: int, *, all_mask: bool = True) -> str:
 
 
 def learns(session: Session, drawn: Mapping[str, str]) -> dict[str, str]:
-    """Picks what holds in this job of what the docstring says: for each party, then of others."""
+    """Picks what holds in this job of what the docstring says: for each party, then of others.
+
+    There each statement is of a role, and of what has to hold: `coordinator, masked|adaptive, als`.
+    """
     config: Config = session.options
-    drawn = {who: _in_this_job(what, session) for who, what in drawn.items()}
-    said = {
-        name: drawn[f"coordinator, {config.aggregation}" if member.role == "coordinator" else member.role]
-        for name, member in session.members.items()
-    }
+    holds = set(_holding(session))
+    said = {name: _said_of(member.role, holds, drawn) for name, member in session.members.items()}
     if config.aggregation == "masked":
         k = len(session.with_role("participant"))
         said["whoever is in league with the coordinator"] = bound_words(config, k)
@@ -269,32 +256,40 @@ def learns(session: Session, drawn: Mapping[str, str]) -> dict[str, str]:
         )
     if config.by == "item":
         said["whoever asks for recommendations"] = drawn["whoever asks for recommendations"]
-    if session.goes_on:
-        said["coordinator, once somebody vanishes"] = drawn["coordinator, once somebody vanishes"]
-    return said
+    return {who: _named(what, config) for who, what in said.items()}
 
 
-def _in_this_job(what: str, session: Session) -> str:
-    """Leaves out what the docstring says of options that the job does not use, and says what mu is."""
+def _holding(session: Session) -> Iterator[str]:
+    """Yields the conditions of statements that hold in a job."""
     config: Config = session.options
-    few = session.goes_on or len(session.with_role("participant")) == 2
-    als, adaptive = config.solver == "als", config.aggregation == "adaptive"
-    how = " exactly by" if config.aggregation == "paillier" else " nearly by" if als else " by"
-    chose, two, counts, rare, rated, exact = CLAUSES
-    there = {
-        chose: ", and who chose masks" if adaptive else "",
-        two: two.partition(":")[0].replace(" by", how) + "." if few else "",
-        counts: counts.replace(', with "als",', ",") if als else "what",
-        rare: rare.replace(' with "als"', "") if als else "",
-        rated: ", and" + rated.partition('"rated"')[2] if config.paillier_items == "rated" else "",
-        exact: ", and" + exact.partition('"als"')[2] if als else "",
-    }
-    for clause, instead in there.items():
-        what = what.replace(clause, instead)
-    if config.by == "user":
-        what = re.sub(r"(?:shared )?entit(?:y|(ies))\b", lambda found: "items" if found[1] else "item", what)
-    less = "" if config.mask == "none" else ", less the personalised masks"
-    return re.sub(r"\bmu\b", f"mu (the mean of all training ratings{less})", what)
+    yield config.aggregation
+    yield config.solver
+    if session.goes_on or len(session.with_role("participant")) == 2:
+        yield "of two"
+    if session.goes_on:
+        yield "absence"
+    if config.paillier_items == "rated":
+        yield "rated only"
+
+
+def _said_of(role: str, holds: Collection[str], drawn: Mapping[str, str]) -> str:
+    """Joins what is said of a role and holds."""
+    keys = {key: key.split(", ") for key in drawn}
+    fitting = [
+        drawn[key]
+        for key, (who, *conditions) in keys.items()
+        if who == role and all(any(one in holds for one in each.split("|")) for each in conditions)
+    ]
+    return " ".join(fitting)
+
+
+def _named(what: str, config: Config) -> str:
+    """Calls shared entities and own ones what they are in a job."""
+    kinds = ("item", "user") if config.by == "user" else ("user", "item")
+    for which, kind in zip(("shared", "own"), kinds, strict=True):
+        what = what.replace(f"a {which} entity", f"{'an' if kind == 'item' else 'a'} {kind}")
+        what = what.replace(f"{which} entities", f"{kind}s").replace(f"{which} entity", kind)
+    return what
 
 
 def step_bytes(session: Session, rows: int, *, learning: bool = True) -> tuple[int, int]:

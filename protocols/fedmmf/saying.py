@@ -130,16 +130,18 @@ class Saying:
             raise RemoteProtocolError(
                 hub, f"says step {said.step} of round {said.epoch} where step {step} of round {epoch} is due"
             )
-        if isinstance(said, EncryptedSum):
-            return self._learn(said)
         if roster != self._masking.number and self._config.solver == "als":
-            self._check_begun_anew(said.factors)
-        return said.factors
+            self._check_begun_anew(said)
+        return self._learn(said) if isinstance(said, EncryptedSum) else said.factors
 
-    def _check_begun_anew(self, factors: Tensor) -> None:
-        """Checks factors after somebody has vanished: with the same, a smaller sum would tell its part."""
-        due = begun_anew(self._config, self._m, self._seed, self._masking.number)
-        if not torch.equal(factors, due):
+    def _check_begun_anew(self, said: SharedFactors | EncryptedSum) -> None:
+        """Checks what follows where somebody has vanished: with the same factors, two sums tell its part."""
+        if isinstance(said, EncryptedSum):
+            is_anew = not said.cells.numel()  # then they begin anew here
+        else:
+            due = begun_anew(self._config, self._m, self._seed, self._masking.number)
+            is_anew = torch.equal(said.factors, due)
+        if not is_anew:
             raise RemoteProtocolError(
                 self._session.hub,
                 f"does not begin anew under roster {self._masking.number}: else the sums before and after "

@@ -18,6 +18,7 @@ from parties.api import Result, run
 from parties.cli import cli
 from parties.participant import ratings_digest
 from parties.recommending import recommend
+from vfl.config.load import load_job
 from vfl.learn.checkpoint import load_checkpoint, save_checkpoint
 from vfl.ratings.holding import hold
 from vfl.ratings.splits import Split
@@ -107,12 +108,10 @@ def test_where_items_are_parted_all_parties_are_needed_and_whoever_asks_gets_the
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (
-            ["--user", "u99"],
-            ["--user 'u99': there is no such user at north or east or south", "once the run"],
-        ),
-        (["--user", ""], ["--user ''", "no such user"]),
-        (["--user", "u07", "-n", "0"], ["-n 0: ask for 1 to 1000 items"]),
+        (["--user", "u99"], ["--user 'u99': {nobody}", "once the run"]),
+        (["--user", ""], ["--user '': {nobody}"]),
+        (["--user", "u07", "-n", "0"], ["-n 0: ask for 1 to {most} items"]),
+        (["--user", "u07", "-n", "1001"], ["-n 1001: ask for 1 to {most} items"]),
         (
             ["--user", "u07", "--party", "carol"],
             ["--party carol: is no participant", "known: north, east, south"],
@@ -122,7 +121,13 @@ def test_where_items_are_parted_all_parties_are_needed_and_whoever_asks_gets_the
 def test_what_cannot_be_asked_is_one_line(
     finished: tuple[Path, Result], options: list[str], words: list[str]
 ) -> None:
-    fails(vfl("recommend", finished[1].folder, *options), 2, *words)
+    by_user = load_job(finished[0] / "job.toml").protocols["fedmmf"].get("by") != "item"
+    there = "there is no such user at north or east or south"
+    given = {
+        "nobody": there if by_user else "is not among the users that all participants share",
+        "most": 1000 if by_user else 100,
+    }
+    fails(vfl("recommend", finished[1].folder, *options), 2, *(word.format(**given) for word in words))
 
 
 def test_a_user_of_two_parties_is_asked_whose(tmp_path: Path) -> None:
@@ -188,10 +193,11 @@ def test_other_ratings_of_the_same_users_are_refused_at_each_who_is_needed(
     result = run(folder, in_process=True, out=tmp_path / "runs")
     whole = recommend(result.folder, "u07")
     change_ratings(folder, "east", change)
+    if by == "user":  # nobody else is shown anything, and what users have rated since is known
+        assert recommend(result.folder, "u07").items
+        return
     words = ["east.csv: holds other ratings than were trained on", "put the table back", "repeat the run"]
     fails(vfl("recommend", result.folder, "--user", "u07"), 2, *words)
-    if by == "user":  # whose ratings are as they were, and needs nobody else
-        assert recommend(result.folder / "north", "u00").party == "north"
     assert whole.items
 
 

@@ -136,12 +136,20 @@ def test_unless_one_participant_asks_everybody_is_told_who_does_and_what_to_do(
     assert all("u07" not in party.err for party in parties.values())
 
 
-def test_a_user_that_is_unknown_ends_the_others_who_do_not_learn_of_whom(
-    ask: Callable[..., dict[str, Vfl]],
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--user", "u4711"), "--user 'u4711': is not among the users that all participants share"),
+        (("--user", "u07", "-n", "0"), "-n 0: ask for 1 to 100 items"),
+        (("--user", "u07", "-n", "101"), "-n 101: ask for 1 to 100 items"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_ends_the_others_who_do_not_learn_of_whom(
+    ask: Callable[..., dict[str, Vfl]], words: tuple[str, ...], why: str
 ) -> None:
-    parties = ask({"east": ("--user", "u4711")})
+    parties = ask({"east": words})
     assert ended(parties) == {"carol": 8, "north": 8, "east": 2, "south": 8}
-    assert "--user 'u4711': there is no such user at east" in complaint(parties["east"])
+    assert why in complaint(parties["east"])
     for name in ("carol", "north", "south"):
         assert "its own terminal says why (east)" in complaint(parties[name])
         assert "4711" not in parties[name].err
@@ -236,12 +244,11 @@ def test_a_participant_that_lies_is_blamed_and_everybody_ends(
 @pytest.mark.parametrize(
     ("where", "options", "words"),
     [
-        ("north", ["--user", "u07", "-n", "0"], ["-n 0: ask for 1 to 1000 items"]),
         ("north", ["-n", "5"], ["-n 5: who asks says how many", "--user ID"]),
         ("north", ["--user", "u07", "--party", "north"], ["--party north", "leave --party out"]),
         ("carol", ["--user", "u07"], ["carol is the coordinator and has no users", "leave --user out"]),
         (".", [], ["--user: is missing", "--user ID"]),
-        (".", ["-n", "0", "--user", "u07"], ["-n 0: ask for 1 to 1000 items"]),
+        (".", ["-n", "0", "--user", "u07"], ["-n 0: ask for 1 to 100 items"]),
     ],
 )
 def test_what_cannot_be_asked_is_known_before_anybody_is_reached(

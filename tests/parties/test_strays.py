@@ -25,9 +25,11 @@ EXAMPLES = sorted(
 )
 
 
-@pytest.mark.parametrize("make", [small_job, small_recommender])
+@pytest.mark.parametrize(
+    ("make", "how"), [(small_job, []), (small_job, ["--in-process"]), (small_recommender, ["--in-process"])]
+)
 def test_a_site_that_the_job_does_not_name_is_told_of_in_a_line(
-    tmp_path: Path, vfl: Callable[..., Result], make: Callable[[Path], Path]
+    tmp_path: Path, vfl: Callable[..., Result], make: Callable[[Path], Path], how: list[str]
 ) -> None:
     folder = make(tmp_path / "job")
     (folder / "stranger_d.toml").write_text('party = "stranger_d"\n')
@@ -39,13 +41,11 @@ def test_a_site_that_the_job_does_not_name_is_told_of_in_a_line(
     assert [notice in note for note in json.loads(vfl("check", folder, "--json").stdout)["notes"]].count(
         True
     ) == 1
-    for how in ([], ["--in-process"]):
-        ran = vfl("run", folder, "--set", "epochs=1", *how)
-        assert ran.exit_code == 0, ran.output
-        assert [line for line in ran.stderr.splitlines() if "stranger_d" in line] == [
-            f"notice: {notice}, or take the file away"
-        ]
-        assert "stranger_d" not in ran.stdout
+    ran = vfl("run", folder, "--set", "epochs=1", *how)
+    assert ran.exit_code == 0, ran.output
+    told = [line for line in ran.stderr.splitlines() if "stranger_d" in line]
+    assert told == [f"notice: {notice}, or take the file away"]
+    assert "stranger_d" not in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,7 @@ def test_the_closest_party_is_named_where_there_is_one(tmp_path: Path, name: str
         (".hidden.toml", 'party = "hidden"\n'),
         ("note.txt", 'party = "note"\n'),
         ("latin.toml", b'party = "\xe9"\n'),
+        ("deep.toml", f"party = {'[' * 5_000}\n"),
     ],
 )
 def test_what_is_no_site_is_passed_over(tmp_path: Path, name: str, text: str | bytes) -> None:

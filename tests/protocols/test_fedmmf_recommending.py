@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from fedmmf_cast import HUB, Company, Setup, cast, recommend, spoiling
 from liars import Wrap, lying
 
@@ -134,13 +135,13 @@ def test_titles_are_those_of_whoever_has_the_item_or_else_of_who_asks(by_item: C
     assert told == {"shop0": "of shop0", "shop1": "of shop1", "shop2": "of shop1"}
 
 
-def test_long_titles_are_cut_and_as_many_items_said_as_fit_into_a_message() -> None:
+def test_long_titles_are_cut_and_fit_into_a_message() -> None:
     company = cast(Setup(own=1200, ratings=1, options={"by": "item"}))
 
     def wordy(name: str) -> Wrap:
         given: dict[str, Any] = {
             "holding": company.held[name], "mask": company.masks[name],
-            "factors": company.learners[name].network, "title_of": lambda item: item + 500 * "é",
+            "factors": company.learners[name].network, "title_of": lambda item: item + 500 * "🎬",
         }  # fmt: skip
         return lambda role: (
             lambda line: fedmmf.PREDICTORS["participant"](
@@ -148,7 +149,22 @@ def test_long_titles_are_cut_and_as_many_items_said_as_fit_into_a_message() -> N
             )
         )
 
-    said = recommend(company, "shop1", "i0003", 1000, shop0=wordy("shop0")).results
-    assert 100 < len(said["shop0"].items) < 200
-    assert {len(title) for title in said["shop0"].titles.values()} == {200}
-    assert len(said["shop1"].items) == 1000
+    said = recommend(company, "shop1", "i0003", 100, shop0=wordy("shop0")).results
+    assert len(said["shop0"].items) == len(said["shop1"].items) == 100
+    assert {len(title) for title in said["shop0"].titles.values()} == {100}
+
+
+def test_nobody_recommends_what_the_asker_has_itself_nor_what_another_has_said(by_item: Company) -> None:
+    mine = by_item.held["shop1"].own_ids[0]
+
+    def spoof(send: Send) -> Send:
+        if not isinstance(send.message, Best):
+            return send
+        ratings = torch.tensor([9.0, 8.0, 7.0], dtype=torch.float64)
+        return send._replace(message=Best((mine, "both", "one"), ("SPOOF", "", ""), ratings))
+
+    found = recommend(by_item, "shop1", "i0003", 20, shop0=lying(spoof), shop2=lying(spoof)).results["shop1"]
+    items = [item for item, _ in found.items]
+    assert items[:2] == ["both", "one"]
+    assert len(items) == len(set(items))
+    assert "SPOOF" not in found.titles.values()

@@ -235,6 +235,18 @@ def test_rows_of_a_parquet_file_count_from_one(tmp_path: Path) -> None:
         read_ratings("s.parquet", tmp_path, scale=SCALE)
 
 
+def test_a_parquet_file_that_is_cut_short_is_not_read_as_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user": ["a", "b"], "item": ["m", "m"], "rating": [3.0, 4.0]}), tmp_path / "s")
+    said = refusal(tmp_path, (tmp_path / "s").read_bytes()[:-20], "s.parquet")
+    assert "s.parquet: it cannot be read" in said
+    assert "values where" not in said
+
+
+def test_a_long_value_does_not_hide_the_empty_lines_before_it(tmp_path: Path) -> None:
+    text = f'user,item,rating\n"{"a" * 200_000}",m,3\n\nb,m,9\n'
+    assert "row 4" in refusal(tmp_path, text, scale=SCALE)
+
+
 def test_what_is_read_again_to_name_a_row_may_have_gone(tmp_path: Path) -> None:
     found = read(tmp_path, f"\n{GOOD}")
     assert found.row(0) == 3

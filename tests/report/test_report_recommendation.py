@@ -101,3 +101,13 @@ def test_without_what_is_reached_alone_the_page_is_made_all_the_same(
     read = Reader(render_report(recommended))
     assert "Nothing was measured alone" in read.text
     assert "test RMSE 0.86" in read.text
+
+
+def test_scores_that_joining_makes_worse_are_named_beside_the_one_that_decides(recommended: Record) -> None:
+    alone, together = recommended["alone"]["test"], recommended["metrics"]["test"]
+    for name in ("hr@10", "ndcg@10"):
+        alone[name], together[name] = 0.26, 0.2
+    assert "better by 0.03" in Reader(render_report(recommended)).text
+    assert "better by 0.030, and NDCG@10 and HR@10 worse." in Reader(render_report(recommended)).text
+    alone["hr@10"] = alone["ndcg@10"] = 0.1
+    assert "worse" not in Reader(render_report(recommended)).text.partition("Joining")[2].partition(".")[0]

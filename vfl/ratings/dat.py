@@ -10,7 +10,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
@@ -57,7 +57,7 @@ def open_source(source: str, folder: Path) -> Source:
     """
     if source.lower().endswith(_ENDINGS):
         return DatFile(source, folder)
-    with _naming_uneven(source, folder):
+    with nullcontext() if source.lower().endswith(".parquet") else _naming_uneven(source, folder):
         file = open_file(source, folder)
     return _Separated(file, folder) if file.separated else _Counted(file)
 

@@ -11,10 +11,13 @@ import gzip
 import itertools
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from vfl.data.separator import separator_of
+
+_LONGEST_FIELD: Final = 2**24
 
 
 def line_of(path: Path, place: int) -> int | None:
@@ -38,10 +41,23 @@ def first_uneven(path: Path) -> tuple[int, int, int, int] | None:
     return None
 
 
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lets a field be as long as the readers of tables let it be."""
+    before = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _rows(path: Path) -> Iterator[tuple[int, int]]:
     """Yields each row's line and its number of values, the header first."""
     opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+    with (
+        _long_fields(),
+        opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file,
+    ):
         reader = csv.reader(file, delimiter=separator_of(path))
         line = 1
         for values in reader:

@@ -140,6 +140,18 @@ def _summary(record: Record) -> str:
     return f"{sentence}."
 
 
+def _but_worse(record: Record, key: str) -> str:
+    """Names the other scores by which together is worse than alone."""
+    alone, together = _test_scores(record)
+    pairs = {name: (_known(alone, name), _known(together, name)) for name in together if name != key}
+    worse = [
+        metric_of(name).label
+        for name, (before, after) in pairs.items()
+        if before is not None and after is not None and (metric_of(name).better or 0) * (after - before) < 0
+    ]
+    return f", and {words.listed(worse)} worse" if worse else ""
+
+
 def _gain(record: Record) -> str:
     """Returns what joining added, in a sentence or two."""
     key = record["score"]
@@ -151,6 +163,7 @@ def _gain(record: Record) -> str:
     better = (metric_of(key).better or 1) * (together - alone)
     size = words.humane_score(abs(better))
     change = f"makes it {'better' if better > 0 else 'worse'} by {size}" if better else "changes nothing"
+    change += _but_worse(record, key) if better > 0 else ""
     if record["task"] == "recommendation":
         return (
             f"The test {metric_of(key).label} on all participants’ ratings is {words.humane_score(alone)} "
