@@ -19,7 +19,7 @@ from vfl.journal import Journal
 from vfl.learn.learner import Learner
 from vfl.ratings.catalogue import Catalogue, read_catalogue
 from vfl.ratings.factors import begin_factors
-from vfl.ratings.holding import RatingsHolding, check_items, hold
+from vfl.ratings.holding import RatingsHolding, check_enough_ratings, check_items, hold
 from vfl.ratings.personal import PersonalMask, fit_mask
 from vfl.ratings.splits import Split
 from vfl.ratings.table import Ratings, read_ratings
@@ -119,6 +119,7 @@ def open_ratings(assembly: Assembly, placed: PlacedSite) -> OpenedRatings:
             time=entry.time,
             scale=(low, high),
         )
+        check_enough_ratings(ratings.source, len(ratings))  # before fewer users are told of
         catalogue = read_items(placed)
     except DataError as error:
         raise DataError(f"{site.party}.toml: {error}") from error

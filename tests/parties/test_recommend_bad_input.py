@@ -95,15 +95,17 @@ def test_a_pair_that_is_rated_twice_is_named_with_both_rows(
     fails(vfl("run", folder, "--in-process"), 2, "east.csv", "twice, in row 5 and in row", "keep one of them")
 
 
+@pytest.mark.parametrize("by", ["user", "item"])
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_participant_with_no_rating_or_one_is_told_what_to_do(
-    tmp_path: Path, vfl: Callable[..., Result], kept: int
+    tmp_path: Path, vfl: Callable[..., Result], kept: int, by: str
 ) -> None:
-    folder = small_recommender(tmp_path / "job", split={"valid": 0.0, "test": 0.0})
+    folder = small_recommender(tmp_path / "job", by=by, split={"valid": 0.0, "test": 0.0})
     lines = (folder / "east.csv").read_text().splitlines()
     (folder / "east.csv").write_text("\n".join(lines[: 1 + kept]) + "\n")
     words = ["there is no rating in it"] if not kept else ["one rating only", "add ratings"]
-    fails(vfl("run", folder, "--in-process"), 2, "east.toml: east.csv: ", *words)
+    for command in (["check", folder], ["run", folder, "--in-process"]):
+        fails(vfl(*command), 2, "east.toml: east.csv: ", *words)
 
 
 def test_a_rating_below_empty_lines_is_named_by_its_true_row(

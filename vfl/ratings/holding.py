@@ -145,14 +145,21 @@ class RatingsHolding:
         Raises:
             DataError: there is no rating that trains, or one.
         """
-        n = len(self.train)
-        if n < _FEWEST:
-            has = "has no rating" if n == 0 else "has one rating only"
-            raise DataError(
-                f"{self.source}: it {has} to train on, and {_FEWEST} are the least that a participant can "
-                f"hide among each other: add ratings, lower valid and test in split, or leave "
-                "this participant out"
-            )
+        check_enough_ratings(self.source, len(self.train))
+
+
+def check_enough_ratings(source: str, n: int) -> None:
+    """Checks that so many ratings are enough to train on, and to hide among each other.
+
+    Raises:
+        DataError: there is none, or one.
+    """
+    if n < _FEWEST:
+        has = "has no rating" if n == 0 else "has one rating only"
+        raise DataError(
+            f"{source}: it {has} to train on, and {_FEWEST} are the least that a participant can hide among "
+            f"each other: add ratings, lower valid and test in split, or leave this participant out"
+        )
 
 
 def hold(
