@@ -56,7 +56,13 @@ def predict(run_folder: Path, tables: tuple[str, ...], out: Path | None, as_json
 @click.command(epilog=EXIT_CODES)
 @click.argument("run_folder", type=_PATH, metavar="RUN")
 @click.option("--user", metavar="ID", help="The user's id, as it stands in the ratings.")
-@click.option("-n", "count", type=int, metavar="N", help="How many items.  [default: 10]")
+@click.option(
+    "-n",
+    "count",
+    type=int,
+    metavar="N",
+    help="How many items, 1000 at most, or 100 if others show theirs.  [default: 10]",
+)
 @click.option(
     "--party",
     metavar="NAME",

@@ -9,7 +9,7 @@ import pytest
 
 import protocols
 from protocols.fedmmf import Config
-from protocols.fedmmf.roster import learns
+from protocols.fedmmf.roster import _named, learns
 from vfl.session import Member, Session
 
 DRAWN = protocols.load("fedmmf").learns
@@ -42,8 +42,8 @@ def test_every_statement_is_of_conditions_that_are_known_and_is_made_of_some_job
         who, *conditions = key.split(", ")
         assert who in ("participant", "coordinator", "whoever asks for recommendations")
         assert {one for each in conditions for one in each.split("|")} <= CONDITIONS
-        start = DRAWN[key].partition(" shared ")[0].partition(" own ")[0].removesuffix(" a").partition(",")[0]
-        assert any(start in words for job in jobs for words in job.values()), key
+        whole = {_named(DRAWN[key], Config(by=by)) for by in ("user", "item")}
+        assert any(one in words for one in whole for job in jobs for words in job.values()), key
 
 
 def test_no_word_is_of_an_option_that_the_job_does_not_use() -> None:

@@ -90,9 +90,7 @@ _Passed = TypeVar("_Passed", Keys, Confirmations)
 # --- the aggregator ---------------------------------------------------------------------------------
 
 
-async def relay_keys(
-    line: Line, roster: Roster, *, stale: tuple[type[Message], ...] = (), graph: Graph | None = None
-) -> None:
+async def relay_keys(line: Line, roster: Roster, *, graph: Graph | None = None) -> None:
     """Carries an agreement between the contributors that `roster` names; learns no key.
 
     What contributors said of a roster with a lower number is passed over: it was broken off.
@@ -100,8 +98,6 @@ async def relay_keys(
     Args:
         line: the aggregator's line.
         roster: who contributes from now on.
-        stale: further kinds that may be under way still, said before the contributors heard this
-            roster; they are passed over until a contributor's key share.
         graph: who masks with whom; None is all with all.
 
     Raises:
@@ -111,7 +107,7 @@ async def relay_keys(
         names = roster.names
         for name in names:
             await line.say(name, roster)
-        shares = await _gather(line, roster, KeyShare, stale)
+        shares = await _gather(line, roster, KeyShare)
         for name, share in shares.items():
             if len(share.key) != KEY_BYTES:
                 raise RemoteProtocolError(name, f"sent a key of {len(share.key)} bytes, not {KEY_BYTES}")
@@ -119,7 +115,7 @@ async def relay_keys(
         for name in names:
             known = _known(roster, partners[name], name)
             await line.say(name, Keys(roster.number, tuple(shares[one].key for one in known)))
-        confirmed = await _gather(line, roster, Confirmation, ())
+        confirmed = await _gather(line, roster, Confirmation)
         tags = {}
         for name, confirmation in confirmed.items():
             _check_tags(name, confirmation.tags, len(partners[name]))
@@ -143,15 +139,14 @@ def _known(roster: Roster, partners: Sequence[str], me: str) -> Sequence[str]:
     return [name for name in roster.names if name in told]
 
 
-async def _gather(
-    line: Line, roster: Roster, kind: type[_Answer], stale: tuple[type[Message], ...]
-) -> dict[str, _Answer]:
+async def _gather(line: Line, roster: Roster, kind: type[_Answer]) -> dict[str, _Answer]:
     """Hears one answer of each contributor, in whichever order they speak."""
     gathered: dict[str, _Answer] = {}
     while len(gathered) < len(roster.names):
         still = [name for name in roster.names if name not in gathered]
-        name, message = await line.hear_any(still, KeyShare, Confirmation, *stale)
-        if not isinstance(message, KeyShare | Confirmation) or 0 < message.number < roster.number:
+        name, heard = await line.hear_any(still, KeyShare, Confirmation)
+        message = cast(KeyShare | Confirmation, heard)
+        if 0 < message.number < roster.number:
             continue
         if message.number != roster.number:
             raise RemoteProtocolError(
